@@ -1,0 +1,2 @@
+//! gatehook
+fn main() {}
