@@ -1,2 +1,58 @@
-//! demo
-fn main() {}
+//! `cargo demo`: writes to an API that knows nothing of webhooks arrive as verified webhooks, before your eyes.
+//!
+//! The API is Kinto, an off-the-shelf server; Envoy, the filter and the companion are the real ones. Every line with a
+//! mark was checked, not only printed: with `--once` the exit code says whether all of them held.
+
+mod live;
+mod parts;
+mod screen;
+mod story;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::parts::Parts;
+use crate::screen::{Screen, Tone};
+
+/// Real writes to a real API become verified webhooks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo demo")]
+struct Arguments {
+    /// End after the story instead of staying up to be played with.
+    #[arg(long)]
+    once: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let screen = Screen::new();
+    match run(&screen, &arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.line(&format!("\n  {} {error:#}", screen.paint(Tone::Bad, "✗")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(screen: &Screen, arguments: &Arguments) -> Result<()> {
+    screen.line(&screen.paint(
+        Tone::Strong,
+        "Gatehook: an API that knows nothing of webhooks gets them",
+    ));
+    screen.line("\n  caller → Envoy [filter] → API");
+    screen.line("                 └─ events → companion → signed webhooks → receivers");
+    let parts = Parts::start(screen).await?;
+    if let Err(error) = story::tell(screen, &parts).await {
+        parts.run.keep();
+        screen.line(&format!("\n{}", parts.run.log_tails(15)));
+        return Err(error);
+    }
+    if !arguments.once {
+        live::stay_up(screen, &parts).await?;
+    }
+    Ok(())
+}

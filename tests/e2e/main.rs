@@ -1,1 +1,14 @@
-//! e2e
+//! End to end: stories of the whole road, with the real Envoy, the real filter and the real companion.
+//!
+//! Each story starts what it needs, on ports of its own, and decides by causes rather than by the clock: an event
+//! that must not come is followed by one that must, and what waits is held by a gate or a frozen process.
+
+mod crash;
+mod endings;
+mod foreign;
+mod latency;
+mod outage;
+mod reconfigure;
+mod refusal;
+mod silence;
+mod world;

@@ -1,1 +1,39 @@
-//! harness
+//! The harness: everything the demo, the end-to-end tests and the benchmarks start, as builders.
+//!
+//! It brings what a machine with Rust and Python lacks (Envoy, the API server, the wasm target) into
+//! `target/harness/`, starts real processes on ports the kernel chose, and stops each of them by its id. Nothing
+//! here knows what Gatehook should do: expectations belong to the tests, so this crate only starts, asks and records.
+
+// What everything else stands on.
+pub mod progress;
+pub mod skip;
+pub mod wait;
+pub mod workspace;
+
+// Processes, and what they need before they can start.
+pub mod node;
+pub mod ports;
+pub mod process;
+pub mod python;
+
+// HTTP, spoken and served.
+pub mod http;
+pub mod receiver;
+pub mod server;
+pub mod upstream;
+
+// The parts of a running system.
+pub mod companion;
+pub mod envoy;
+pub mod gateway;
+pub mod kinto;
+pub mod recorder;
+pub mod sample;
+pub mod wasm;
+
+pub use companion::Companion;
+pub use gateway::Gateway;
+pub use kinto::Kinto;
+pub use receiver::{Arrival, Receiver, Reply};
+pub use recorder::Recorder;
+pub use upstream::{Answer, Gate, Upstream};

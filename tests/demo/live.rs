@@ -1,0 +1,58 @@
+//! After the story: everything stays up to be played with, and what arrives is shown as it arrives.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use harness::{companion, process};
+
+use crate::parts::{COLLECTION, Parts, Subscriber};
+use crate::screen::{Screen, Tone, milliseconds};
+
+/// Practically never; the wait for the next arrival is not meant to end by itself.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Shows how to try it by hand, then every delivery, until a signal stops the process with all that it started.
+pub(crate) async fn stay_up(screen: &Screen, parts: &Parts) -> Result<()> {
+    process::on_signal(|| {
+        println!("\n  Every process is stopped.");
+        0
+    });
+    let (api, own) = (parts.gateway.address(), parts.companion.address());
+    let admin = format!("-H 'authorization: Bearer {}'", companion::ADMIN_TOKEN);
+    screen.heading("Try it yourself");
+    let body = "-H 'content-type: application/json' -d";
+    screen.line(&format!(
+        "  write      curl -u you:secret {body} '{{\"data\": {{\"name\": \"Grace Hopper\"}}}}' \\"
+    ));
+    screen.line(&format!("               http://{api}{COLLECTION}"));
+    screen.line(&format!("  look       curl {admin} http://{own}/v1/deliveries"));
+    screen.line(&format!("  subscribe  curl {admin} {body} \\"));
+    screen.line("               '{\"target_url\": \"http://127.0.0.1:9000/yours\", \"events\": [\"*\"]}' \\");
+    screen.line(&format!("               http://{own}/v1/subscriptions"));
+    screen.line(&format!("  logs       {}", parts.run.path().display()));
+    screen.heading("Deliveries, as they arrive (Ctrl-C ends it)");
+    tokio::try_join!(follow(screen, &parts.steady), follow(screen, &parts.flaky))?;
+    Ok(())
+}
+
+async fn follow(screen: &Screen, subscriber: &Subscriber) -> Result<()> {
+    let mut shown = subscriber.receiver.arrivals().len();
+    let began = std::time::Instant::now();
+    loop {
+        let arrivals = subscriber.receiver.wait_for(shown + 1, A_DAY).await?;
+        for arrival in arrivals.iter().skip(shown) {
+            let verdict = match &arrival.verified {
+                Ok(()) => screen.paint(Tone::Good, "verified"),
+                Err(reason) => screen.paint(Tone::Bad, reason),
+            };
+            let at = milliseconds(arrival.at.saturating_duration_since(began));
+            screen.done(
+                subscriber.name,
+                &format!("{}   {verdict}", arrival.event_type()),
+                &at,
+            );
+            screen.object(&arrival.json());
+        }
+        shown = arrivals.len();
+    }
+}

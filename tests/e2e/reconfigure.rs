@@ -1,0 +1,67 @@
+//! The filter's configuration changes while callers write, and neither they nor the receivers notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Result, ensure};
+use harness::http::Client;
+use harness::wait;
+use harness::workspace::RunDirectory;
+use serde_json::json;
+
+use crate::world::{World, create, numbers, tell};
+
+const CALLERS: usize = 4;
+const CHANGES: u64 = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_under_load_costs_no_answer_and_no_event() {
+    tell(changes_under_load).await;
+}
+
+async fn changes_under_load(run: &Arc<RunDirectory>) -> Result<()> {
+    let mut world = World::start(run, |gateway| gateway.listeners_from_file().concurrency(2)).await?;
+    let (next, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            tokio::spawn(write(
+                world.gateway.caller(),
+                Arc::clone(&next),
+                Arc::clone(&over),
+            ))
+        })
+        .collect();
+    for change in 1..=CHANGES {
+        let before = next.load(Ordering::Relaxed);
+        // Another source is a change that shows in every event, so that a change without effect would be noticed.
+        let source = format!("gateway-{change}");
+        world.gateway.reconfigure(&json!({"source": source})).await?;
+        // Between two changes the callers get some work done, or there would be no load to speak of.
+        let busy = async || (next.load(Ordering::Relaxed) > before + 50).then_some(());
+        wait::until("the callers to go on", wait::PATIENCE, busy).await?;
+    }
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await??;
+    }
+    let written = next.load(Ordering::Relaxed);
+    let arrivals = world.receiver.wait_for(written, wait::PATIENCE).await?;
+    ensure!(
+        numbers(&arrivals) == (0..written).collect::<Vec<_>>(),
+        "{written} written, {} arrived",
+        arrivals.len()
+    );
+    let last = world.companion.list("/v1/events").await?;
+    let sources: std::collections::BTreeSet<&str> =
+        last.iter().filter_map(|event| event["source"].as_str()).collect();
+    ensure!(sources.len() > 2, "the changes had no effect: {sources:?}");
+    Ok(())
+}
+
+/// Writes until told otherwise; anything but success is an error.
+async fn write(caller: Client, next: Arc<AtomicUsize>, over: Arc<AtomicBool>) -> Result<()> {
+    while !over.load(Ordering::Relaxed) {
+        create(&caller, next.fetch_add(1, Ordering::Relaxed)).await?;
+    }
+    Ok(())
+}

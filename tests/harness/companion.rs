@@ -1,0 +1,280 @@
+//! The companion as a process: built, started, frozen, killed, started again, and spoken to through its own API.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::http::Client;
+use crate::process::Process;
+use crate::receiver::Receiver;
+use crate::workspace::{self, RunDirectory};
+use crate::{progress, wait};
+
+/// The token with which subscriptions and deliveries are managed.
+pub const ADMIN_TOKEN: &str = "demo-admin-token";
+
+/// The token with which the filter hands events over.
+pub const INGEST_TOKEN: &str = "demo-ingest-token";
+
+/// How the program is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As the tests are, so that most of it is compiled already.
+    Dev,
+    /// As users run it; for benchmarks.
+    Release,
+}
+
+/// Builds the program and gives its path; asks cargo once in each process.
+pub fn program(profile: Profile) -> Result<PathBuf> {
+    static DEV: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    static RELEASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let cell = if profile == Profile::Dev { &DEV } else { &RELEASE };
+    cell.get_or_init(|| build(profile).map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|reason| anyhow::anyhow!("{reason}"))
+}
+
+fn build(profile: Profile) -> Result<PathBuf> {
+    let folder = if profile == Profile::Dev {
+        "debug"
+    } else {
+        "release"
+    };
+    if !workspace::target()?.join(folder).join("gatehook").exists() {
+        progress::report("companion: building (a minute the first time)");
+    }
+    let mut command = workspace::cargo();
+    command.args(["build", "--quiet", "--package", "companion", "--bin", "gatehook"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(
+        output.status.success(),
+        "the companion does not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let messages = String::from_utf8(output.stdout)?;
+    let artifacts = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut programs = artifacts.filter_map(|artifact| Some(PathBuf::from(artifact["executable"].as_str()?)));
+    programs.next().context("cargo names no program")
+}
+
+/// How to start it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How the program is compiled.
+    pub profile: Profile,
+    /// The delays before each attempt, as `--retry-schedule` takes them; short, so that a story is.
+    pub retry_schedule: String,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let retry_schedule = "0s,100ms,200ms,400ms,1s,2s,4s".into();
+        Self {
+            profile: Profile::Dev,
+            retry_schedule,
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// A running companion, with its database in the run's directory.
+#[derive(Debug)]
+pub struct Companion {
+    run: Arc<RunDirectory>,
+    settings: Settings,
+    address: SocketAddr,
+    process: Option<Process>,
+}
+
+impl Companion {
+    /// Starts one on a port of the kernel's choice.
+    pub async fn start(run: &Arc<RunDirectory>, settings: Settings) -> Result<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut companion = Self {
+            run: Arc::clone(run),
+            settings,
+            address,
+            process: None,
+        };
+        companion.restart().await?;
+        Ok(companion)
+    }
+
+    /// Starts it again where it was: same address, same database.
+    pub async fn restart(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the companion still runs");
+        let program = program(self.settings.profile)?;
+        let mut process = Process::start(&self.run, "companion", &mut self.command(&program))?;
+        let log = process.log_file();
+        let bound = async || bound_address(&std::fs::read_to_string(&log).ok()?);
+        self.address = process.ready(wait::PATIENCE, bound).await?;
+        let client = Client::http1(self.address);
+        let ready = async || {
+            client
+                .get("/readyz")
+                .send()
+                .await
+                .ok()
+                .filter(|answer| answer.status == 200)
+        };
+        process.ready(wait::PATIENCE, ready).await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn command(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new(program);
+        command.arg("serve");
+        command.args(["--listen", &self.address.to_string()]);
+        command.args([
+            "--store",
+            &format!("sqlite:{}", self.run.join("gatehook.db").display()),
+        ]);
+        command.args(["--allow-targets", "127.0.0.0/8"]);
+        command.args(["--retry-schedule", &self.settings.retry_schedule]);
+        command.args(&self.settings.arguments);
+        // Secrets go by environment: arguments can be read by every user of the machine.
+        command
+            .env("GATEHOOK_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("GATEHOOK_INGEST_TOKEN", INGEST_TOKEN);
+        command.env(
+            "GATEHOOK_SECRET_KEY",
+            format!("file:{}", self.run.join("secret.key").display()),
+        );
+        command
+    }
+
+    /// Where Envoy and callers find it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> u32 {
+        self.running().id()
+    }
+
+    fn running(&self) -> &Process {
+        self.process.as_ref().expect("the companion runs")
+    }
+
+    /// Ends it with `SIGKILL`, in the middle of whatever it does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the companion does not run")?.kill()
+    }
+
+    /// Ends it politely.
+    pub fn stop(&mut self) -> Result<std::process::ExitStatus> {
+        self.process.take().context("the companion does not run")?.stop()
+    }
+
+    /// Stops its clock: connections are taken by the kernel, and nothing answers.
+    pub fn freeze(&self) -> Result<()> {
+        self.running().signal(Signal::STOP)
+    }
+
+    /// Wakes it again.
+    pub fn thaw(&self) -> Result<()> {
+        self.running().signal(Signal::CONT)
+    }
+
+    /// A client with the admin token.
+    pub fn admin(&self) -> Client {
+        Client::http1(self.address).bearer(ADMIN_TOKEN)
+    }
+
+    /// A client with the ingest token.
+    pub fn ingest(&self) -> Client {
+        Client::http1(self.address).bearer(INGEST_TOKEN)
+    }
+
+    /// Makes a subscription and has the receiver trust its secret.
+    pub async fn subscribe(&self, receiver: &Receiver, events: &[&str]) -> Result<Value> {
+        let wanted = json!({"target_url": receiver.url(), "events": events});
+        let answer = self
+            .admin()
+            .post("/v1/subscriptions")
+            .json(&wanted)
+            .send()
+            .await?
+            .expect(201)?;
+        let subscription = answer.json()?;
+        receiver.trust(
+            subscription["secret"]
+                .as_str()
+                .context("a new subscription shows its secret")?,
+        );
+        Ok(subscription)
+    }
+
+    /// What a path of the admin API answers.
+    pub async fn read(&self, path: &str) -> Result<Value> {
+        self.admin().get(path).send().await?.expect(200)?.json()
+    }
+
+    /// Every item of a list, page by page.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let mut page = self.read(&format!("{path}{separator}limit=100{cursor}")).await?;
+            items.append(page["data"].as_array_mut().context("a list has data")?);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Waits until a path of the admin API answers something that fits.
+    pub async fn read_until(&self, path: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = Value::Null;
+        let read = async || {
+            last = self.read(path).await.unwrap_or_default();
+            fits(&last).then(|| last.clone())
+        };
+        let found = wait::until(path, Duration::from_secs(20), read).await;
+        found.with_context(|| format!("{path} last answered {last}"))
+    }
+}
+
+/// The companion says where it listens as soon as it knows.
+fn bound_address(log: &str) -> Option<SocketAddr> {
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut listening = lines.filter(|line| message(line) == Some("listening"));
+    let line = listening.next()?;
+    let address = line["address"]
+        .as_str()
+        .or_else(|| line["fields"]["address"].as_str())?;
+    address.parse().ok()
+}
+
+fn message(line: &Value) -> Option<&str> {
+    line["message"]
+        .as_str()
+        .or_else(|| line["fields"]["message"].as_str())
+}
