@@ -1,1 +1,166 @@
-//! The companion.
+//! Gatehook's companion: takes events, and delivers them signed and retried to whoever subscribed.
+//!
+//! A few pure rules, a database that owns the truth, and thin edges around them. [`start`] assembles the parts and
+//! decides nothing.
+#![doc = include_str!("../README.md")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+// Rules: pure.
+pub mod cloudevents;
+mod lanes;
+pub mod limits;
+pub mod matcher;
+pub mod model;
+pub mod payload;
+pub mod retry;
+pub mod signature;
+pub mod target;
+pub mod vault;
+
+// The truth, and what is known of it in memory.
+pub mod directory;
+pub mod queue;
+pub mod store;
+
+// Edges.
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod sender;
+pub mod server;
+pub mod telemetry;
+pub mod worker;
+
+#[cfg(test)]
+mod testing;
+
+use api::{Api, TokenHash};
+use clock::Clock;
+use config::{Hidden, Settings};
+use directory::Directory;
+use queue::Queue;
+use sender::Sender;
+use store::Store;
+use target::Guard;
+use vault::Vault;
+use worker::Worker;
+
+/// A companion at work.
+pub struct Running {
+    /// Where the API listens.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Stops taking requests and claiming deliveries, and waits for what is under way.
+    pub async fn stop(self) {
+        // Fails only where everything has ended already.
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the companion ended badly");
+            }
+        }
+    }
+}
+
+/// Opens the store, reads the subscriptions, and starts the API on `listener` and the worker.
+///
+/// # Errors
+/// Whatever stops the start, in a sentence: a store that cannot be opened, a wrong key.
+pub async fn start(
+    settings: &Settings,
+    listener: TcpListener,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Running> {
+    let vault = settings.vault()?;
+    let store = store::connect(&settings.store, vault.clone()).context("--store")?;
+    check_key(&*store, &vault).await?;
+    let admin_token = token(&*store, settings.admin_token.as_ref(), "admin", "admin_token_hash").await?;
+    let ingest_token = token(&*store, settings.ingest_token.as_ref(), "ingest", "ingest_token_hash").await?;
+    let released = store.release_all(clock.now()).await?;
+    let guard = Guard::new(&settings.allow_targets);
+    let directory = Arc::new(Directory::load(&*store, guard.clone()).await?);
+    tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
+
+    let schedule = settings.retry_schedule.clone().unwrap_or_default();
+    let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());
+    let sender = Sender::new(guard)?;
+    let (stop, stopped) = watch::channel(false);
+    let worker = Arc::new(Worker {
+        store: store.clone(),
+        directory: directory.clone(),
+        queue: queue.clone(),
+        sender: sender.clone(),
+        schedule: schedule.clone(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+    });
+    let ingest_room = api::ingest_room();
+    let api = Api {
+        store,
+        directory,
+        queue,
+        sender,
+        schedule,
+        clock,
+        metrics,
+        admin_token,
+        ingest_token,
+        ingest_room,
+    };
+    let address = listener.local_addr().context("the listener has no address")?;
+    let tasks = vec![
+        tokio::spawn(server::run(listener, api::router(Arc::new(api)), stopped.clone())),
+        tokio::spawn(worker.run(stopped)),
+    ];
+    tracing::info!(%address, "listening");
+    Ok(Running { address, stop, tasks })
+}
+
+/// Refuses a key that did not seal what the store holds.
+async fn check_key(store: &dyn Store, vault: &Vault) -> anyhow::Result<()> {
+    let name = "secret_key_check";
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let sealed = store.meta(name, Some(vault.seal(name, &[], nonce).into())).await?;
+    vault
+        .open(name, &sealed.unwrap_or_default())
+        .context("--secret-key is not the one this store was made with")?;
+    Ok(())
+}
+
+/// The hash of the token that was given, or of the one made at the first start; that one is printed once, not logged.
+async fn token(
+    store: &dyn Store,
+    given: Option<&Hidden>,
+    kind: &str,
+    name: &'static str,
+) -> anyhow::Result<TokenHash> {
+    use base64::Engine;
+
+    if let Some(given) = given {
+        return Ok(TokenHash::of(given.reveal()));
+    }
+    if let Some(known) = store.meta(name, None).await? {
+        let hash = <[u8; 32]>::try_from(&known[..]).ok().context("the store holds a damaged token hash")?;
+        return Ok(TokenHash(hash));
+    }
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness for a token: {error}"))?;
+    let token = format!("gatehook_{kind}_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes));
+    let hash = TokenHash::of(&token);
+    store.meta(name, Some(Bytes::copy_from_slice(&hash.0))).await?;
+    eprintln!("{kind} token, shown this once: {token}");
+    Ok(hash)
+}

@@ -1,0 +1,83 @@
+//! Every bound of the companion on one screen, each with its reason.
+//!
+//! Nothing here is a setting: a setting must say who needs it and why the default cannot serve them.
+
+use std::time::Duration;
+
+/// Body of `POST /v1/events` in bytes: a full batch of the filter (1 MiB) with room for other producers.
+pub const INGEST_BODY: usize = 4 << 20;
+/// Events in one batch; keeps one transaction, and so everybody's wait for the writer, short.
+pub const BATCH_EVENTS: usize = 1_000;
+/// Ingest bytes held in memory over all requests at once; above it a request is told 503 and to come back.
+pub const INGEST_IN_FLIGHT: usize = 64 << 20;
+/// Body of any other API request in bytes; the largest is a subscription with its metadata.
+pub const API_BODY: usize = 64 << 10;
+
+/// CloudEvents `id`, `type`: long enough for any UUID or reverse-DNS name, short enough to index.
+pub const EVENT_ID: usize = 256;
+/// See [`EVENT_ID`].
+pub const EVENT_TYPE: usize = 256;
+/// CloudEvents `source` and `subject`, both URI references.
+pub const EVENT_URI: usize = 2_048;
+/// Extension attributes of one event.
+pub const EVENT_EXTENSIONS: usize = 64;
+
+/// Patterns in a subscription's `events`.
+pub const SUBSCRIPTION_EVENTS: usize = 100;
+/// Characters of a `target_url`; browsers and proxies agree on about 2,000.
+pub const TARGET_URL: usize = 2_048;
+/// Characters of a `description` or `tenant`.
+pub const SHORT_TEXT: usize = 1_000;
+/// `metadata` as JSON, in bytes.
+pub const METADATA: usize = 8 << 10;
+/// Secrets of one subscription that sign at the same time: the current one and those in their overlap.
+pub const ACTIVE_SECRETS: usize = 5;
+/// How long the old secret still signs after a rotation (design §3).
+pub const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
+
+/// Rows of one page where the caller names no `limit`, and at most.
+pub const PAGE_DEFAULT: usize = 50;
+/// See [`PAGE_DEFAULT`].
+pub const PAGE_MAX: usize = 500;
+
+/// Attempts under way for one subscription. One failing receiver holds one (the worker narrows it), a healthy one
+/// has enough to hide 3 ms of round trip at 10,000 a second.
+pub const IN_FLIGHT: usize = 32;
+/// Attempts under way in all; each holds a socket and one event's data.
+pub const ATTEMPTS: usize = 4_096;
+/// One attempt as a whole, and its connect phase (Standard Webhooks: 15–30 s).
+pub const ATTEMPT: Duration = Duration::from_secs(15);
+/// See [`ATTEMPT`].
+pub const CONNECT: Duration = Duration::from_secs(5);
+/// A lease outlasts the attempt's deadline, the commit behind it and a pause of the process.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// Bytes of a receiver's answer that are kept with the attempt; more is not even read.
+pub const ANSWER_KEPT: usize = 4 << 10;
+/// Bytes of an answer read so that the connection can be used again; a longer one is closed.
+pub const ANSWER_READ: usize = 64 << 10;
+/// Buffer for the head of a receiver's answer in bytes, and the number of headers in it.
+pub const ANSWER_HEAD: usize = 16 << 10;
+/// See [`ANSWER_HEAD`].
+pub const ANSWER_HEADERS: usize = 64;
+/// Longest `Retry-After` that is obeyed; a receiver must not be able to park its deliveries for ever.
+pub const RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Attempts in a retry schedule.
+pub const RETRY_STEPS: usize = 50;
+
+/// Store operations waiting for the writer; above it callers are told to come back (503).
+pub const WRITER_QUEUE: usize = 8_192;
+/// Store operations that share one commit.
+pub const COMMIT_GROUP: usize = 512;
+/// Deliveries cancelled in one transaction when a subscription goes off.
+pub const CANCEL_CHUNK: usize = 1_000;
+/// How often the sweep looks for leases that ran out and wake-ups that were lost.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long a stopping process waits for attempts under way: the whole of one attempt and its record.
+pub const DRAIN: Duration = Duration::from_secs(20);
+
+/// Connections open to the API at once.
+pub const CONNECTIONS: usize = 4_096;
+/// Time for a client to send a request's head; a slow one is closed.
+pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+/// Time for a client to send a request's body.
+pub const REQUEST_BODY: Duration = Duration::from_secs(30);
