@@ -1,0 +1,362 @@
+//! What every store must do, whatever its database: one suite, run against each backend.
+//!
+//! A backend passes all of it or is not a backend.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::*;
+use crate::model::{Format, Outcome, Secret};
+use crate::testing::Folder;
+
+/// A store to test, and what keeps it alive.
+struct Bench {
+    folder: Folder,
+    store: Arc<dyn Store>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let store = open(&folder, 1).unwrap();
+        Self { folder, store }
+    }
+
+    fn reopen(self) -> Self {
+        let Self { folder, store } = self;
+        drop(store);
+        // The writer's thread ends on its own once its handle is gone; until then the file is locked.
+        let store = loop {
+            match open(&folder, 1) {
+                Ok(store) => break store,
+                Err(error) if format!("{error:#}").contains("in use") => std::thread::yield_now(),
+                Err(error) => panic!("{error:#}"),
+            }
+        };
+        Self { folder, store }
+    }
+
+    async fn accept(&self, id: &str, subscriptions: &[&str]) -> Vec<DeliveryId> {
+        let event = new_event(id, subscriptions);
+        let ids = event.deliveries.iter().map(|(id, _)| id.clone()).collect();
+        assert_eq!(self.store.accept(vec![event], at(0), at(0)).await.unwrap(), [Acceptance::Accepted]);
+        ids
+    }
+
+    async fn claim(&self, subscription: &str, limit: usize, now: i64) -> Vec<Claimed> {
+        self.store.claim(sub(subscription), limit, at(now), at(now + 60)).await.unwrap().claimed
+    }
+
+    async fn record(&self, claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Recorded {
+        let attempt = attempt(claimed.attempt_count + 1, status, now);
+        self.store.record((claimed.id.clone(), claimed.claim), attempt, verdict, at(now)).await.unwrap()
+    }
+
+    async fn status(&self, id: &DeliveryId) -> DeliveryStatus {
+        self.store.delivery(id).await.unwrap().0.status
+    }
+}
+
+fn open(folder: &Folder, key: u8) -> anyhow::Result<Arc<dyn Store>> {
+    connect(&format!("sqlite:{}", folder.path("test.db").display()), Vault::new(&[key; 32]))
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn sub(name: &str) -> SubscriptionId {
+    SubscriptionId(name.to_owned())
+}
+
+fn new_event(id: &str, subscriptions: &[&str]) -> NewEvent {
+    let event = Event {
+        id: id.into(),
+        source: "/test".into(),
+        event_type: "contact.create".into(),
+        subject: Some("/contacts/1".into()),
+        time: at(-1),
+        datacontenttype: Some("application/json".into()),
+        data: Some(Bytes::from_static(b"{\"a\" : 1}")),
+        tenant: Some("blue".into()),
+        extensions: [("requestid".to_owned(), serde_json::from_str("\"r\"").unwrap())].into(),
+    };
+    let deliveries =
+        subscriptions.iter().map(|name| (DeliveryId(format!("dlv_{id}_{name}")), sub(name))).collect();
+    NewEvent { event, deliveries }
+}
+
+fn subscription(name: &str) -> Subscription {
+    Subscription {
+        id: sub(name),
+        revision: 1,
+        tenant: None,
+        target_url: "https://example.com/hook".into(),
+        events: vec!["contact.*".into()],
+        status: SubscriptionStatus::On,
+        off_reason: None,
+        description: Some("d".into()),
+        format: Format::Raw,
+        metadata: serde_json::from_str(r#"{"a":[1]}"#).unwrap(),
+        secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
+        created_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+fn attempt(number: u32, status: u16, now: i64) -> Attempt {
+    let outcome = Outcome::Answered { status, retry_after_s: None, instruction: None };
+    Attempt { number, started_at: at(now), duration_ms: 3, outcome, answer: Bytes::from_static(b"answer") }
+}
+
+#[tokio::test]
+async fn an_accepted_event_is_there_after_a_restart_with_its_deliveries() {
+    let bench = Bench::new();
+    let ids = bench.accept("1", &["a", "b"]).await;
+    let bench = bench.reopen();
+    let found = bench
+        .store
+        .events(EventQuery { id: Some("1".into()), limit: 9, ..Default::default() })
+        .await
+        .unwrap();
+    let (expected, found) = (new_event("1", &[]).event, &found[0]);
+    assert_eq!(found.accepted_at, at(0));
+    assert_eq!(format!("{:?}", found.event), format!("{expected:?}"));
+    for id in &ids {
+        assert_eq!(bench.status(id).await, DeliveryStatus::Pending);
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_changes_nothing_even_within_one_batch() {
+    let bench = Bench::new();
+    bench.accept("1", &["a"]).await;
+    let again =
+        NewEvent { deliveries: vec![(DeliveryId("dlv_other".into()), sub("a"))], ..new_event("1", &[]) };
+    let mut elsewhere = new_event("1", &[]);
+    elsewhere.event.source = "/elsewhere".into();
+    let batch = vec![again, new_event("2", &[]), new_event("2", &[]), elsewhere];
+    let acceptances = bench.store.accept(batch, at(0), at(0)).await.unwrap();
+    use Acceptance::{Accepted, Repeated};
+    assert_eq!(acceptances, [Repeated, Accepted, Repeated, Accepted]);
+    assert_eq!(bench.claim("a", 9, 0).await.len(), 1);
+}
+
+#[tokio::test]
+async fn no_two_claims_hold_the_same_delivery_and_a_lease_that_runs_out_is_due_again() {
+    let bench = Bench::new();
+    for id in ["1", "2", "3"] {
+        bench.accept(id, &["a"]).await;
+    }
+    let claims = bench.store.claim(sub("a"), 2, at(0), at(60)).await.unwrap();
+    assert_eq!((claims.claimed.len(), claims.more, claims.next_due_at), (2, true, Some(at(0))));
+    assert_eq!(claims.claimed[0].event.data.as_deref(), Some(&b"{\"a\" : 1}"[..]));
+    let rest = bench.store.claim(sub("a"), 2, at(0), at(60)).await.unwrap();
+    assert_eq!((rest.claimed.len(), rest.more, rest.next_due_at), (1, false, Some(at(60))));
+    assert!(bench.claim("a", 9, 59).await.is_empty());
+    let again = bench.claim("a", 9, 60).await;
+    assert_eq!(again.len(), 3);
+    assert!(matches!(bench.record(&claims.claimed[0], 200, Verdict::Delivered, 61).await, Recorded::Stale));
+    assert!(matches!(bench.record(&again[0], 200, Verdict::Delivered, 61).await, Recorded::Current(None)));
+    assert!(matches!(bench.record(&again[0], 200, Verdict::Delivered, 61).await, Recorded::Stale));
+}
+
+#[tokio::test]
+async fn each_verdict_is_written_with_its_attempt() {
+    let bench = Bench::new();
+    let ids =
+        [bench.accept("1", &["a"]).await, bench.accept("2", &["a"]).await, bench.accept("3", &["a"]).await]
+            .concat();
+    let claimed = bench.claim("a", 9, 0).await;
+    bench.record(&claimed[0], 500, Verdict::Retry(at(5)), 1).await;
+    bench.record(&claimed[1], 500, Verdict::Exhausted, 1).await;
+    bench.record(&claimed[2], 400, Verdict::Cancelled("because"), 1).await;
+    assert_eq!(bench.status(&ids[1]).await, DeliveryStatus::Exhausted);
+    let (cancelled, _) = bench.store.delivery(&ids[2]).await.unwrap();
+    assert_eq!((cancelled.status, cancelled.reason.as_deref()), (DeliveryStatus::Cancelled, Some("because")));
+    assert!(bench.claim("a", 9, 4).await.is_empty(), "a retry came early");
+    let retry = bench.claim("a", 9, 5).await;
+    assert_eq!((retry[0].attempt_count, retry[0].step), (1, 1));
+    bench.record(&retry[0], 200, Verdict::Delivered, 6).await;
+    let (delivered, attempts) = bench.store.delivery(&ids[0]).await.unwrap();
+    assert_eq!(
+        (delivered.status, delivered.attempt_count, delivered.due_at),
+        (DeliveryStatus::Delivered, 2, None)
+    );
+    let seen: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt.number, attempt.outcome.status(), &attempt.answer[..]))
+        .collect();
+    assert_eq!(seen, [(1, Some(500), &b"answer"[..]), (2, Some(200), &b"answer"[..])]);
+}
+
+#[tokio::test]
+async fn a_restart_releases_what_was_under_way() {
+    let bench = Bench::new();
+    bench.accept("1", &["a"]).await;
+    assert_eq!(bench.claim("a", 9, 0).await.len(), 1);
+    let bench = bench.reopen();
+    assert_eq!(bench.store.release_all(at(1)).await.unwrap(), 1);
+    assert_eq!(bench.claim("a", 9, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn due_names_each_subscription_with_pending_deliveries_once() {
+    let bench = Bench::new();
+    for id in ["1", "2", "3"] {
+        bench.accept(id, &["b", "a"]).await;
+    }
+    bench.accept("4", &["c"]).await;
+    let claimed = bench.claim("c", 9, 0).await;
+    bench.record(&claimed[0], 200, Verdict::Delivered, 0).await;
+    for claimed in bench.claim("b", 9, 0).await {
+        bench.record(&claimed, 500, Verdict::Retry(at(7)), 0).await;
+    }
+    assert_eq!(bench.store.due().await.unwrap(), [(sub("a"), at(0)), (sub("b"), at(7))]);
+}
+
+#[tokio::test]
+async fn cancelling_leaves_what_is_under_way() {
+    let bench = Bench::new();
+    for id in ["1", "2", "3", "4"] {
+        bench.accept(id, &["a"]).await;
+    }
+    let claimed = bench.claim("a", 1, 0).await;
+    assert_eq!(bench.store.cancel_pending(sub("a"), "off".into(), 2, at(1)).await.unwrap(), 2);
+    assert_eq!(bench.store.cancel_pending(sub("a"), "off".into(), 2, at(1)).await.unwrap(), 1);
+    assert!(matches!(bench.record(&claimed[0], 200, Verdict::Delivered, 2).await, Recorded::Current(None)));
+    let query = DeliveryQuery { status: Some(DeliveryStatus::Cancelled), limit: 9, ..Default::default() };
+    assert_eq!(bench.store.deliveries(query).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_redelivery_begins_a_new_round_and_keeps_the_count() {
+    let bench = Bench::new();
+    let id = bench.accept("1", &["a"]).await.remove(0);
+    let claimed = bench.claim("a", 1, 0).await;
+    bench.record(&claimed[0], 500, Verdict::Exhausted, 1).await;
+    assert_eq!(bench.store.redeliver(id.clone(), at(2)).await.unwrap(), sub("a"));
+    let again = bench.claim("a", 1, 2).await;
+    assert_eq!((again[0].attempt_count, again[0].step), (1, 0));
+    bench.store.redeliver(id.clone(), at(3)).await.unwrap();
+    assert!(bench.claim("a", 1, 3).await.is_empty(), "an attempt under way is not doubled");
+    bench.record(&again[0], 200, Verdict::Delivered, 4).await;
+    let unknown = bench.store.redeliver(DeliveryId("dlv_none".into()), at(5)).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound)));
+}
+
+#[tokio::test]
+async fn a_subscription_comes_back_as_it_was_written() {
+    let bench = Bench::new();
+    let written = subscription("sub_1");
+    bench.store.create_subscription(written.clone()).await.unwrap();
+    let bench = bench.reopen();
+    let mut read = bench.store.subscription(&sub("sub_1")).await.unwrap();
+    assert_eq!(format!("{read:?}"), format!("{written:?}"));
+    assert_eq!(read.secrets, written.secrets);
+    read.revision = 2;
+    read.events = vec!["*".into()];
+    bench.store.update_subscription(read.clone()).await.unwrap();
+    assert!(matches!(bench.store.update_subscription(read.clone()).await, Err(StoreError::Conflict)));
+    assert_eq!(bench.store.subscription(&sub("sub_1")).await.unwrap().events, ["*"]);
+    bench.store.delete_subscription(sub("sub_1")).await.unwrap();
+    assert!(matches!(bench.store.update_subscription(read).await, Err(StoreError::NotFound)));
+    assert!(matches!(bench.store.delete_subscription(sub("sub_1")).await, Err(StoreError::NotFound)));
+}
+
+#[tokio::test]
+async fn an_off_verdict_turns_the_subscription_off_in_the_same_step() {
+    let bench = Bench::new();
+    bench.store.create_subscription(subscription("sub_1")).await.unwrap();
+    let id = bench.accept("1", &["sub_1"]).await.remove(0);
+    let claimed = bench.claim("sub_1", 1, 0).await;
+    let Recorded::Current(Some(off)) = bench.record(&claimed[0], 410, Verdict::Off("gone"), 1).await else {
+        panic!("the subscription did not come back")
+    };
+    assert_eq!(
+        (off.status, off.off_reason.as_deref(), off.revision),
+        (SubscriptionStatus::Off, Some("gone"), 2)
+    );
+    assert_eq!(bench.status(&id).await, DeliveryStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_without_gap_or_overlap() {
+    let bench = Bench::new();
+    for number in 0..5 {
+        bench.store.create_subscription(subscription(&format!("sub_{number}"))).await.unwrap();
+        bench.accept(&number.to_string(), &["a"]).await;
+    }
+    let first =
+        bench.store.subscriptions(SubscriptionQuery { limit: 3, ..Default::default() }).await.unwrap();
+    let after = Some(first[2].id.0.clone());
+    let second =
+        bench.store.subscriptions(SubscriptionQuery { after, limit: 3, ..Default::default() }).await.unwrap();
+    assert_eq!(second.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["sub_3", "sub_4"]);
+    let off = SubscriptionQuery { status: Some(SubscriptionStatus::Off), limit: 3, ..Default::default() };
+    assert!(bench.store.subscriptions(off).await.unwrap().is_empty());
+
+    let newest = bench.store.events(EventQuery { limit: 2, ..Default::default() }).await.unwrap();
+    let before = Some(newest[1].seq);
+    let next = bench.store.events(EventQuery { before, limit: 9, ..Default::default() }).await.unwrap();
+    assert_eq!(next.iter().map(|found| found.event.id.as_str()).collect::<Vec<_>>(), ["2", "1", "0"]);
+
+    let query = DeliveryQuery { subscription: Some("a".into()), limit: 2, ..Default::default() };
+    let newest = bench.store.deliveries(query.clone()).await.unwrap();
+    let before = Some(newest[1].id.0.clone());
+    let next = bench.store.deliveries(DeliveryQuery { before, limit: 9, ..query }).await.unwrap();
+    assert_eq!(next.len(), 3);
+    let of_event = DeliveryQuery { event: Some("4".into()), limit: 9, ..Default::default() };
+    assert_eq!(bench.store.deliveries(of_event).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_large_backlog_is_claimed_in_bounded_bites() {
+    let bench = Bench::new();
+    let mut large = new_event("1", &["a"]);
+    large.event.data = Some(Bytes::from(vec![b'1'; 3 << 20]));
+    let mut batch = vec![large.clone()];
+    for id in ["2", "3"] {
+        let mut next = large.clone();
+        next.event.id = id.into();
+        next.deliveries[0].0 = DeliveryId(format!("dlv_{id}"));
+        batch.push(next);
+    }
+    bench.store.accept(batch, at(0), at(0)).await.unwrap();
+    let claims = bench.store.claim(sub("a"), 9, at(0), at(60)).await.unwrap();
+    assert_eq!((claims.claimed.len(), claims.more), (2, true));
+}
+
+#[tokio::test]
+async fn meta_keeps_its_first_value() {
+    let bench = Bench::new();
+    assert_eq!(bench.store.meta("x", None).await.unwrap(), None);
+    assert_eq!(
+        bench.store.meta("x", Some(Bytes::from_static(b"1"))).await.unwrap().as_deref(),
+        Some(&b"1"[..])
+    );
+    assert_eq!(
+        bench.store.meta("x", Some(Bytes::from_static(b"2"))).await.unwrap().as_deref(),
+        Some(&b"1"[..])
+    );
+    bench.store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_used_says_why() {
+    let bench = Bench::new();
+    bench.store.create_subscription(subscription("sub_1")).await.unwrap();
+    let error = |result: anyhow::Result<Arc<dyn Store>>| format!("{:#}", result.err().unwrap());
+    assert!(error(open(&bench.folder, 1)).contains("in use by another process"));
+    assert!(error(connect("mysql://x", Vault::new(&[1; 32]))).contains("names no store"));
+    assert!(error(connect("sqlite:/no/such/folder/x.db", Vault::new(&[1; 32]))).contains("/no/such/folder"));
+
+    let newer = bench.folder.path("newer.db");
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(
+        error(connect(&format!("sqlite:{}", newer.display()), Vault::new(&[1; 32])))
+            .contains("version 99, newer")
+    );
+}

@@ -1,0 +1,252 @@
+//! Deliveries and attempts in SQLite.
+//!
+//! A pending delivery has one time, `due_at`: its next attempt, or the end of its lease while a worker holds it. A lease
+//! that runs out is therefore due again by itself.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, named_params};
+
+use super::{events, micros, time};
+use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
+use crate::retry::Verdict;
+use crate::store::{Claimed, Claims, DeliveryQuery, StoreError};
+
+/// Bytes of events that one claim takes into memory; the rest waits for the next.
+const CLAIM_BYTES: usize = 4 << 20;
+
+const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
+                       e.id, e.source, e.type, e.subject";
+
+pub(super) fn claim(
+    connection: &Connection,
+    subscription: &SubscriptionId,
+    limit: usize,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<Claims, StoreError> {
+    let sql = format!(
+        "SELECT {}, d.id, d.attempt_count, d.step FROM deliveries d JOIN events e ON e.seq = d.event_seq \
+         WHERE d.subscription_id = ?1 AND d.status = 'pending' AND d.due_at <= ?2 ORDER BY d.due_at LIMIT ?3",
+        events::COLUMNS
+    );
+    let token = token()?;
+    let (mut claimed, mut bytes, mut more) = (Vec::with_capacity(limit), 0, false);
+    {
+        let mut select = connection.prepare_cached(&sql)?;
+        // One row more than asked for tells whether to come back.
+        let rows = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let mut rows = select.query((subscription.as_str(), micros(now), rows))?;
+        while let Some(row) = rows.next()? {
+            if claimed.len() == limit || bytes >= CLAIM_BYTES {
+                more = true;
+                break;
+            }
+            let event = events::read(row)?;
+            bytes += event.data.as_ref().map_or(0, Bytes::len);
+            claimed.push(Claimed {
+                id: DeliveryId(row.get(9)?),
+                claim: token,
+                attempt_count: row.get(10)?,
+                step: row.get(11)?,
+                event,
+            });
+        }
+    }
+    let mut lease =
+        connection.prepare_cached("UPDATE deliveries SET claim = ?2, due_at = ?3 WHERE id = ?1")?;
+    for delivery in &claimed {
+        lease.execute((delivery.id.as_str(), token, micros(lease_until)))?;
+    }
+    let earliest = "SELECT MIN(due_at) FROM deliveries WHERE subscription_id = ?1 AND status = 'pending'";
+    let next: Option<i64> =
+        connection.prepare_cached(earliest)?.query_row([subscription.as_str()], |row| row.get(0))?;
+    Ok(Claims { claimed, more, next_due_at: next.map(time) })
+}
+
+fn token() -> Result<i64, StoreError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StoreError::Unavailable(anyhow::anyhow!("no randomness: {error}")))?;
+    Ok(i64::from_le_bytes(bytes))
+}
+
+/// Writes an attempt and its verdict; `false` where the claim is not held any more.
+pub(super) fn record(
+    connection: &Connection,
+    id: &DeliveryId,
+    claim: i64,
+    attempt: &Attempt,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (status, reason, due_at) = match verdict {
+        Verdict::Delivered => (DeliveryStatus::Delivered, None, now),
+        Verdict::Retry(due_at) => (DeliveryStatus::Pending, None, *due_at),
+        Verdict::Exhausted => (DeliveryStatus::Exhausted, None, now),
+        Verdict::Cancelled(reason) | Verdict::Off(reason) => (DeliveryStatus::Cancelled, Some(*reason), now),
+    };
+    let ended_at = (status != DeliveryStatus::Pending).then(|| micros(now));
+    let update = "UPDATE deliveries SET status = ?3, reason = ?4, due_at = ?5, ended_at = ?6, claim = NULL, \
+                  attempt_count = attempt_count + 1, step = step + 1 \
+                  WHERE id = ?1 AND claim = ?2 AND status = 'pending'";
+    let values = (id.as_str(), claim, status.word(), reason, micros(due_at), ended_at);
+    if connection.prepare_cached(update)?.execute(values)? == 0 {
+        return Ok(false);
+    }
+    let insert = "INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome, status, error, answer) \
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let answer = (!attempt.answer.is_empty()).then_some(&attempt.answer[..]);
+    connection.prepare_cached(insert)?.execute((
+        id.as_str(),
+        attempt.number,
+        micros(attempt.started_at),
+        attempt.duration_ms,
+        attempt.outcome.word(),
+        attempt.outcome.status(),
+        attempt.outcome.error(),
+        answer,
+    ))?;
+    Ok(true)
+}
+
+pub(super) fn subscription_of(
+    connection: &Connection,
+    id: &DeliveryId,
+) -> Result<SubscriptionId, StoreError> {
+    let sql = "SELECT subscription_id FROM deliveries WHERE id = ?1";
+    Ok(SubscriptionId(connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))?))
+}
+
+pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {
+    let sql =
+        "UPDATE deliveries SET claim = NULL, due_at = ?1 WHERE status = 'pending' AND claim IS NOT NULL";
+    Ok(connection.prepare_cached(sql)?.execute([micros(now)])?)
+}
+
+pub(super) fn cancel(
+    connection: &Connection,
+    subscription: &SubscriptionId,
+    reason: &str,
+    limit: usize,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    // What is under way ends by its own verdict.
+    let sql = "UPDATE deliveries SET status = 'cancelled', reason = ?2, claim = NULL, ended_at = ?3 WHERE id IN \
+               (SELECT id FROM deliveries WHERE subscription_id = ?1 AND status = 'pending' \
+                AND (claim IS NULL OR due_at <= ?3) LIMIT ?4)";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    Ok(connection.prepare_cached(sql)?.execute((subscription.as_str(), reason, micros(now), limit))?)
+}
+
+pub(super) fn due(connection: &Connection) -> Result<Vec<(SubscriptionId, Timestamp)>, StoreError> {
+    // A loose index scan: one step per subscription, however many deliveries each has.
+    let sql = "WITH RECURSIVE lane (id) AS ( \
+                 SELECT MIN(subscription_id) FROM deliveries WHERE status = 'pending' \
+                 UNION ALL \
+                 SELECT (SELECT MIN(subscription_id) FROM deliveries WHERE status = 'pending' AND subscription_id > lane.id) \
+                 FROM lane WHERE lane.id IS NOT NULL) \
+               SELECT id, (SELECT MIN(due_at) FROM deliveries WHERE status = 'pending' AND subscription_id = lane.id) \
+               FROM lane WHERE id IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((SubscriptionId(row.get(0)?), time(row.get(1)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn redeliver(
+    connection: &Connection,
+    id: &DeliveryId,
+    now: Timestamp,
+) -> Result<SubscriptionId, StoreError> {
+    // While an attempt is under way its claim stays: taking it would have two attempts at once.
+    let sql = "UPDATE deliveries SET status = 'pending', reason = NULL, step = 0, ended_at = NULL, \
+               due_at = CASE WHEN claim IS NULL THEN ?2 ELSE due_at END WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.as_str(), micros(now)))?;
+    subscription_of(connection, id)
+}
+
+pub(super) fn one(connection: &Connection, id: &DeliveryId) -> Result<(Delivery, Vec<Attempt>), StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([id.as_str()])?;
+    let delivery = read(rows.next()?.ok_or(StoreError::NotFound)?)?;
+    let sql = "SELECT number, started_at, duration_ms, outcome, status, error, answer FROM attempts \
+               WHERE delivery_id = ?1 ORDER BY number";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.as_str()])?;
+    let mut attempts = Vec::new();
+    while let Some(row) = rows.next()? {
+        attempts.push(Attempt {
+            number: row.get(0)?,
+            started_at: time(row.get(1)?),
+            duration_ms: row.get(2)?,
+            outcome: outcome(&row.get::<_, String>(3)?, row.get(4)?, row.get(5)?),
+            answer: row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default().into(),
+        });
+    }
+    Ok((delivery, attempts))
+}
+
+fn outcome(word: &str, status: Option<u16>, error: Option<String>) -> Outcome {
+    match (word, status) {
+        (_, Some(status)) => Outcome::Answered { status, retry_after_s: None, instruction: None },
+        ("timed_out", _) => Outcome::TimedOut,
+        ("blocked", _) => Outcome::Blocked(error.unwrap_or_default()),
+        _ => Outcome::Unreachable(error.unwrap_or_default()),
+    }
+}
+
+pub(super) fn page(connection: &Connection, query: &DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+    // Texts differ by what is asked for, so that each is answered from its index.
+    let by_subscription = if query.subscription.is_some() {
+        "d.subscription_id = :subscription"
+    } else {
+        ":subscription IS NULL"
+    };
+    let by_event = match query.event {
+        Some(_) => "d.event_seq IN (SELECT seq FROM events WHERE id = :event)",
+        None => ":event IS NULL",
+    };
+    let by_age = if query.before.is_some() { "d.id < :before" } else { ":before IS NULL" };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE {by_subscription} AND {by_event} \
+         AND {by_age} AND (:status IS NULL OR d.status = :status) ORDER BY d.id DESC LIMIT :limit"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(named_params! {
+        ":subscription": query.subscription,
+        ":event": query.event,
+        ":before": query.before,
+        ":status": query.status.map(DeliveryStatus::word),
+        ":limit": i64::try_from(query.limit).unwrap_or(i64::MAX),
+    })?;
+    let mut page = Vec::new();
+    while let Some(row) = rows.next()? {
+        page.push(read(row)?);
+    }
+    Ok(page)
+}
+
+/// Reads [`COLUMNS`].
+fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
+    let word: String = row.get(2)?;
+    let damaged = || StoreError::Unavailable(anyhow::anyhow!("a delivery has the unknown status `{word}`"));
+    let status = DeliveryStatus::of(&word).ok_or_else(damaged)?;
+    Ok(Delivery {
+        id: DeliveryId(row.get(0)?),
+        subscription: SubscriptionId(row.get(1)?),
+        status,
+        reason: row.get(3)?,
+        attempt_count: row.get(4)?,
+        due_at: (status == DeliveryStatus::Pending).then_some(time(row.get(5)?)),
+        created_at: time(row.get(6)?),
+        ended_at: row.get::<_, Option<i64>>(7)?.map(time),
+        event: EventHead {
+            id: row.get(8)?,
+            source: row.get(9)?,
+            event_type: row.get(10)?,
+            subject: row.get(11)?,
+        },
+    })
+}

@@ -1,0 +1,297 @@
+//! SQLite in WAL mode: the default store, one process, one file.
+//!
+//! All writes go through [`Writer`], reads through a few read-only connections. An advisory lock on a file beside the
+//! database keeps a second process out: its start would release the leases of the first.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::{
+    Acceptance, AcceptedEvent, Claims, DeliveryQuery, EventQuery, NewEvent, Recorded, Store, StoreError,
+    SubscriptionQuery,
+};
+use crate::model::{Attempt, Delivery, DeliveryId, Subscription, SubscriptionId};
+use crate::retry::Verdict;
+use crate::vault::Vault;
+use writer::{Durability, Writer};
+
+mod deliveries;
+mod events;
+mod subscriptions;
+mod writer;
+
+/// Migrations in order; the database's `user_version` counts those applied.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_initial.sql")];
+
+/// Prepared statements kept per connection; more than there are.
+const STATEMENTS: usize = 64;
+
+pub(super) struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    vault: Vault,
+    _lock: File,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::QueryReturnedNoRows => Self::NotFound,
+            other => Self::Unavailable(other.into()),
+        }
+    }
+}
+
+impl SqliteStore {
+    /// Opens or makes the database.
+    pub(super) fn open(path: &Path, vault: Vault) -> anyhow::Result<Self> {
+        let lock = lock(path)?;
+        let mut connection =
+            Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        configure(&connection)?;
+        migrate(&mut connection).with_context(|| format!("cannot use {}", path.display()))?;
+        let readers = Readers { path: path.to_owned(), idle: Arc::default() };
+        Ok(Self { writer: Writer::start(connection)?, readers, vault, _lock: lock })
+    }
+}
+
+fn lock(database: &Path) -> anyhow::Result<File> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot write beside {}", database.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("{} is in use by another process", database.display()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", database.display()))
+        }
+    }
+}
+
+fn configure(connection: &Connection) -> anyhow::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Checkpoints sync and run inside a commit; fewer, larger ones cost less in all.
+    connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    connection.pragma_update(None, "cache_size", -65_536)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
+    let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let applied = applied as usize;
+    if applied > MIGRATIONS.len() {
+        bail!("its schema has version {applied}, newer than this program's {}", MIGRATIONS.len());
+    }
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(applied) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql).with_context(|| format!("migration {} failed", index + 1))?;
+        transaction.pragma_update(None, "user_version", u32::try_from(index + 1)?)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Read-only connections, made when needed and used again.
+#[derive(Clone)]
+struct Readers {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    /// Connections kept when nobody reads.
+    const IDLE: usize = 4;
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let connection = readers.take()?;
+            let result = query(&connection);
+            readers.put_back(connection);
+            result
+        });
+        work.await.map_err(|error| StoreError::Unavailable(error.into()))?
+    }
+
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        if let Some(connection) = idle {
+            return Ok(connection);
+        }
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(connection)
+    }
+
+    fn put_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if idle.len() < Self::IDLE {
+            idle.push(connection);
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create_subscription(&self, subscription: Subscription) -> Result<(), StoreError> {
+        let sealed = subscriptions::seal(&self.vault, &subscription)?;
+        let insert = move |connection: &Connection| subscriptions::create(connection, &subscription, &sealed);
+        self.writer.write(Durability::Synced, insert).await
+    }
+
+    async fn update_subscription(&self, subscription: Subscription) -> Result<(), StoreError> {
+        let sealed = subscriptions::seal(&self.vault, &subscription)?;
+        let update = move |connection: &Connection| subscriptions::update(connection, &subscription, &sealed);
+        self.writer.write(Durability::Synced, update).await
+    }
+
+    async fn delete_subscription(&self, id: SubscriptionId) -> Result<(), StoreError> {
+        self.writer.write(Durability::Synced, move |connection| subscriptions::delete(connection, &id)).await
+    }
+
+    async fn subscription(&self, id: &SubscriptionId) -> Result<Subscription, StoreError> {
+        let (id, vault) = (id.clone(), self.vault.clone());
+        self.readers.read(move |connection| subscriptions::one(connection, &vault, &id)).await
+    }
+
+    async fn subscriptions(&self, query: SubscriptionQuery) -> Result<Vec<Subscription>, StoreError> {
+        let vault = self.vault.clone();
+        self.readers.read(move |connection| subscriptions::page(connection, &vault, &query)).await
+    }
+
+    async fn accept(
+        &self,
+        events: Vec<NewEvent>,
+        due_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        let insert = move |connection: &Connection| events::accept(connection, &events, due_at, now);
+        self.writer.try_write(Durability::Synced, insert).await
+    }
+
+    async fn claim(
+        &self,
+        subscription: SubscriptionId,
+        limit: usize,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Claims, StoreError> {
+        let claim = move |connection: &Connection| {
+            deliveries::claim(connection, &subscription, limit, now, lease_until)
+        };
+        self.writer.write(Durability::Written, claim).await
+    }
+
+    async fn record(
+        &self,
+        claimed: (DeliveryId, i64),
+        attempt: Attempt,
+        verdict: Verdict,
+        now: Timestamp,
+    ) -> Result<Recorded, StoreError> {
+        let vault = self.vault.clone();
+        // A receiver that said stop is not asked again after a crash of the machine; anything else may be.
+        let durability =
+            if matches!(verdict, Verdict::Off(_)) { Durability::Synced } else { Durability::Written };
+        let record = move |connection: &Connection| {
+            let (id, claim) = &claimed;
+            if !deliveries::record(connection, id, *claim, &attempt, &verdict, now)? {
+                return Ok(Recorded::Stale);
+            }
+            let Verdict::Off(reason) = verdict else {
+                return Ok(Recorded::Current(None));
+            };
+            let subscription = deliveries::subscription_of(connection, id)?;
+            subscriptions::turn_off(connection, &subscription, reason, now)?;
+            match subscriptions::one(connection, &vault, &subscription) {
+                Ok(subscription) => Ok(Recorded::Current(Some(Box::new(subscription)))),
+                Err(StoreError::NotFound) => Ok(Recorded::Current(None)),
+                Err(error) => Err(error),
+            }
+        };
+        self.writer.write(durability, record).await
+    }
+
+    async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.writer
+            .write(Durability::Written, move |connection| deliveries::release_all(connection, now))
+            .await
+    }
+
+    async fn cancel_pending(
+        &self,
+        subscription: SubscriptionId,
+        reason: String,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let cancel =
+            move |connection: &Connection| deliveries::cancel(connection, &subscription, &reason, limit, now);
+        self.writer.write(Durability::Written, cancel).await
+    }
+
+    async fn due(&self) -> Result<Vec<(SubscriptionId, Timestamp)>, StoreError> {
+        self.readers.read(deliveries::due).await
+    }
+
+    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<SubscriptionId, StoreError> {
+        self.writer
+            .write(Durability::Synced, move |connection| deliveries::redeliver(connection, &id, now))
+            .await
+    }
+
+    async fn delivery(&self, id: &DeliveryId) -> Result<(Delivery, Vec<Attempt>), StoreError> {
+        let id = id.clone();
+        self.readers.read(move |connection| deliveries::one(connection, &id)).await
+    }
+
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+        self.readers.read(move |connection| deliveries::page(connection, &query)).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Vec<AcceptedEvent>, StoreError> {
+        self.readers.read(move |connection| events::page(connection, &query)).await
+    }
+
+    async fn meta(&self, name: &'static str, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
+        let upsert = move |connection: &Connection| {
+            if let Some(value) = value {
+                let insert = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                connection.execute(insert, (name, &*value))?;
+            }
+            let select = "SELECT value FROM meta WHERE name = ?1";
+            let found: Option<Vec<u8>> = connection.query_row(select, [name], |row| row.get(0)).optional()?;
+            Ok(found.map(Bytes::from))
+        };
+        self.writer.write(Durability::Synced, upsert).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.writer.write(Durability::Written, |_| Ok(())).await
+    }
+}
+
+/// A time as it stands in SQL.
+fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// A time from SQL; one out of range, which we never write, reads as the epoch.
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
+}

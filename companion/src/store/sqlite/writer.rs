@@ -1,0 +1,221 @@
+//! The one writer of an SQLite database, and group commit.
+//!
+//! A thread owns the writing connection. It takes whatever operations have gathered while it was busy, runs them in one
+//! transaction and commits once, so a hundred callers share one fsync. Each operation stands in a savepoint: one that
+//! fails leaves the others. Nobody is answered before the commit.
+
+use std::thread;
+
+use anyhow::Context;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::limits;
+use crate::store::StoreError;
+
+/// Told once the transaction has ended, whether it was committed.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Operation = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+
+/// Whether an operation's caller was promised that it survives the machine's failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Synced to disk before the answer.
+    Synced,
+    /// Survives the process at once and the machine soon; losing it repeats work and loses none.
+    Written,
+}
+
+struct Job {
+    durability: Durability,
+    operation: Operation,
+}
+
+/// A handle to the writing thread; the thread ends when the last handle is gone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(connection: Connection) -> anyhow::Result<Self> {
+        let (jobs, queue) = mpsc::channel(limits::WRITER_QUEUE);
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(&connection, queue))
+            .context("cannot start the store's writer")?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs an operation and waits for its commit; waits for a place in the queue too.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = job(durability, operation);
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// As [`Writer::write`], but [`StoreError::Busy`] at once where the queue is full.
+    pub(super) async fn try_write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = job(durability, operation);
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => gone(),
+        })?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable(anyhow::anyhow!("the store's writer has ended"))
+}
+
+fn job<T: Send + 'static>(
+    durability: Durability,
+    operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
+    let (sender, receiver) = oneshot::channel();
+    let operation: Operation = Box::new(move |connection| {
+        let result = in_savepoint(connection, operation);
+        Box::new(move |committed| {
+            // A caller that went away does not need its answer.
+            let _ = sender.send(committed.and(result));
+        })
+    });
+    (Job { durability, operation }, receiver)
+}
+
+fn in_savepoint<T>(
+    connection: &Connection,
+    operation: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    execute(connection, "SAVEPOINT operation")?;
+    let result = operation(connection);
+    if result.is_err() {
+        execute(connection, "ROLLBACK TO operation")?;
+    }
+    execute(connection, "RELEASE operation")?;
+    result
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
+    let mut group = Vec::with_capacity(limits::COMMIT_GROUP);
+    let mut synced = None;
+    while let Some(first) = queue.blocking_recv() {
+        group.push(first);
+        while group.len() < limits::COMMIT_GROUP
+            && let Ok(job) = queue.try_recv()
+        {
+            group.push(job);
+        }
+        commit(connection, &mut group, &mut synced);
+    }
+}
+
+/// Runs a group in one transaction and answers everybody.
+fn commit(connection: &Connection, group: &mut Vec<Job>, synced: &mut Option<bool>) {
+    let sync = group.iter().any(|job| job.durability == Durability::Synced);
+    let mut answers = Vec::with_capacity(group.len());
+    let result = (|| -> Result<(), StoreError> {
+        if *synced != Some(sync) {
+            connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+            *synced = Some(sync);
+        }
+        execute(connection, "BEGIN IMMEDIATE")?;
+        answers.extend(group.drain(..).map(|job| (job.operation)(connection)));
+        execute(connection, "COMMIT")
+    })();
+    if let Err(error) = &result {
+        tracing::error!(error = format!("{error:#?}"), "a transaction was not committed");
+        if !connection.is_autocommit() {
+            let _ = execute(connection, "ROLLBACK");
+        }
+        group.clear();
+    }
+    for answer in answers {
+        answer(match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(StoreError::Unavailable(anyhow::anyhow!("not committed: {error:?}"))),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Barrier};
+
+    fn count(connection: &Connection) -> Result<i64, StoreError> {
+        Ok(connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0))?)
+    }
+
+    fn insert(connection: &Connection) -> Result<(), StoreError> {
+        connection.execute("INSERT INTO t DEFAULT VALUES", [])?;
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn operations_that_gathered_share_one_commit_and_a_failing_one_leaves_the_others() {
+        let folder = crate::testing::Folder::new();
+        let path = folder.path("writer.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        let writer = Writer::start(connection).unwrap();
+
+        let busy = Arc::new(Barrier::new(2));
+        let hold = busy.clone();
+        let (first, _) = job(Durability::Synced, move |_| {
+            hold.wait();
+            hold.wait();
+            Ok(())
+        });
+        writer.jobs.send(first).await.unwrap();
+        busy.wait();
+        // The writer is busy now, so these three gather behind it.
+        let (one, one_done) = job(Durability::Synced, insert);
+        let (two, two_done) = job(Durability::Synced, |connection| {
+            insert(connection)?;
+            Err::<(), _>(StoreError::Conflict)
+        });
+        let (three, three_done) = job(Durability::Synced, move |connection| {
+            let outside = Connection::open(&path)?;
+            Ok((count(connection)?, count(&outside)?))
+        });
+        for job in [one, two, three] {
+            writer.jobs.send(job).await.unwrap();
+        }
+        busy.wait();
+        assert!(one_done.await.unwrap().is_ok());
+        assert!(matches!(two_done.await.unwrap(), Err(StoreError::Conflict)));
+        assert_eq!(
+            three_done.await.unwrap().unwrap(),
+            (1, 0),
+            "the first insert was committed before the third ran"
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_yes_where_the_commit_failed() {
+        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        let broken = |connection: &Connection| {
+            // Ends the transaction under the writer's feet, as SQLite itself does when the disk is full.
+            connection.execute_batch("ROLLBACK")?;
+            Ok(())
+        };
+        assert!(writer.write(Durability::Synced, broken).await.is_err());
+        assert!(writer.write(Durability::Synced, |_| Ok(())).await.is_ok(), "the writer goes on");
+    }
+}
