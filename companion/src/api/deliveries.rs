@@ -1,0 +1,106 @@
+//! `/v1/deliveries`: what was sent to whom, how it went, and once more.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::Problem;
+use super::{Api, Params, page_limit, word};
+use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, SubscriptionStatus};
+use crate::store::DeliveryQuery;
+
+/// Parameters of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    subscription: Option<String>,
+    status: Option<String>,
+    event: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// A page of deliveries, newest first.
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<Value>, Problem> {
+    let limit = page_limit(params.limit)?;
+    let query = DeliveryQuery {
+        subscription: params.subscription,
+        status: word("status", params.status.as_deref(), DeliveryStatus::of, DeliveryStatus::WORDS)?,
+        event: params.event,
+        before: params.cursor,
+        limit: limit + 1,
+    };
+    let mut deliveries = api.store.deliveries(query).await?;
+    let more = deliveries.len() > limit;
+    deliveries.truncate(limit);
+    let next_cursor = deliveries.last().filter(|_| more).map(|delivery| delivery.id.clone());
+    let data: Vec<Value> = deliveries.iter().map(representation).collect();
+    Ok(Json(json!({ "data": data, "next_cursor": next_cursor })))
+}
+
+/// One delivery with its attempts.
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(whole(&api, &DeliveryId(id)).await?))
+}
+
+/// Begins a new round of attempts, whatever the delivery's status; it keeps its id.
+pub(super) async fn redeliver(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = DeliveryId(id);
+    let (delivery, _) = api.store.delivery(&id).await?;
+    let entry = api.directory.get(&delivery.subscription);
+    if entry.is_none_or(|entry| entry.subscription.status == SubscriptionStatus::Off) {
+        let problem = Problem::new(StatusCode::CONFLICT, "its subscription is off or was deleted");
+        return Err(problem.with("/subscription", format!("turn {} on first", delivery.subscription)));
+    }
+    let subscription = api.store.redeliver(id.clone(), api.clock.now()).await?;
+    api.queue.publish([subscription]);
+    Ok((StatusCode::ACCEPTED, Json(whole(&api, &id).await?)).into_response())
+}
+
+async fn whole(api: &Api, id: &DeliveryId) -> Result<Value, Problem> {
+    let (delivery, attempts) = api.store.delivery(id).await?;
+    let mut value = representation(&delivery);
+    value["attempts"] = attempts.iter().map(attempt).collect();
+    Ok(value)
+}
+
+fn representation(delivery: &Delivery) -> Value {
+    json!({
+        "id": delivery.id,
+        "subscription": delivery.subscription,
+        "event": delivery.event,
+        "status": delivery.status,
+        "reason": delivery.reason,
+        "attempt_count": delivery.attempt_count,
+        "due_at": delivery.due_at.map(|at| at.to_string()),
+        "created_at": delivery.created_at.to_string(),
+        "ended_at": delivery.ended_at.map(|at| at.to_string()),
+    })
+}
+
+/// An attempt as the API shows it; the answer's bytes as text, with U+FFFD for what is not UTF-8.
+pub(super) fn attempt(attempt: &Attempt) -> Value {
+    json!({
+        "number": attempt.number,
+        "started_at": attempt.started_at.to_string(),
+        "duration_ms": attempt.duration_ms,
+        "outcome": attempt.outcome.word(),
+        "status": attempt.outcome.status(),
+        "error": attempt.outcome.error(),
+        "answer": String::from_utf8_lossy(&attempt.answer),
+    })
+}

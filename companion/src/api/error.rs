@@ -1,0 +1,140 @@
+//! What a caller is told when something is wrong: `application/problem+json` (RFC 9457).
+//!
+//! The only place that maps our errors to status codes. Their fault names the field and what is allowed; ours says no
+//! internals, those are in the log.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::store::StoreError;
+
+/// Seconds after which a caller who was told 503 may come back.
+const COME_BACK_S: u16 = 1;
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    errors: Vec<FieldError>,
+    hint: Option<Hint>,
+}
+
+/// A header that tells the caller what to do.
+#[derive(Clone, Copy, Debug)]
+enum Hint {
+    /// `www-authenticate: Bearer`
+    Authenticate,
+    /// `retry-after`
+    ComeBack,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct FieldError {
+    /// JSON pointer (RFC 6901) into the request's body, or the name of the parameter or header.
+    pub(crate) field: String,
+    /// What is allowed there.
+    pub(crate) detail: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem with a status and a sentence.
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), errors: Vec::new(), hint: None }
+    }
+
+    /// 400: what was sent cannot be read; names the place.
+    pub(crate) fn malformed(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "the request cannot be read").with(field, detail)
+    }
+
+    /// 422: what was sent can be read, and says something that is not allowed.
+    pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are not allowed") }
+    }
+
+    /// 404.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+    }
+
+    /// 401.
+    pub(crate) fn unauthorized() -> Self {
+        let problem =
+            Self::new(StatusCode::UNAUTHORIZED, "a valid bearer token is needed: `authorization: Bearer …`");
+        Self { hint: Some(Hint::Authenticate), ..problem }
+    }
+
+    /// 413.
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than the {limit} bytes allowed here"),
+        )
+    }
+
+    /// 503, to be tried again soon.
+    pub(crate) fn busy(detail: &str) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        Self { hint: Some(Hint::ComeBack), ..problem }
+    }
+
+    /// Adds the place of the fault.
+    pub(crate) fn with(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        self.errors.push(FieldError { field: field.into(), detail: detail.into() });
+        self
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::new(StatusCode::NOT_FOUND, "there is no such resource"),
+            StoreError::Conflict => Self::new(
+                StatusCode::CONFLICT,
+                "somebody else changed this resource at the same time; read it again",
+            ),
+            StoreError::Busy => Self::busy("more is being written than the disk takes; try again"),
+            StoreError::Unavailable(source) => {
+                tracing::error!(error = format!("{source:#}"), "the store did not answer a request");
+                Self::busy("the store does not answer at the moment; try again")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        // Strings and numbers always serialize.
+        let json = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (self.status, [(CONTENT_TYPE, "application/problem+json")], json).into_response();
+        let headers = response.headers_mut();
+        match self.hint {
+            None => None,
+            Some(Hint::Authenticate) => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Some(Hint::ComeBack) => headers.insert(RETRY_AFTER, HeaderValue::from(COME_BACK_S)),
+        };
+        response
+    }
+}

@@ -1,0 +1,173 @@
+//! The settings of `gatehook serve`: one struct, each field a flag and an environment variable.
+//!
+//! Everything has a default that works. Secrets print as `***`. All validation happens here, before a port opens.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::retry::Schedule;
+use crate::vault::{self, Vault};
+
+/// Settings of `gatehook serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Address of the API
+    #[arg(long, env = "GATEHOOK_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Where subscriptions, events and deliveries are kept: sqlite:PATH
+    #[arg(long, env = "GATEHOOK_STORE", default_value = "sqlite:gatehook.db")]
+    pub store: String,
+
+    /// Bearer token of the admin API; without one, one is made and printed at the first start
+    #[arg(long, env = "GATEHOOK_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<Hidden>,
+
+    /// Bearer token of POST /v1/events; without one, one is made and printed at the first start
+    #[arg(long, env = "GATEHOOK_INGEST_TOKEN", hide_env_values = true)]
+    pub ingest_token: Option<Hidden>,
+
+    /// Key that seals signing secrets at rest: 32 bytes in base64, or file:PATH; without one, one is made beside the
+    /// database
+    #[arg(long, env = "GATEHOOK_SECRET_KEY", hide_env_values = true)]
+    pub secret_key: Option<Hidden>,
+
+    /// Private or local networks that may be targets all the same, such as 10.1.0.0/16,::1/128
+    #[arg(long, env = "GATEHOOK_ALLOW_TARGETS", value_delimiter = ',')]
+    pub allow_targets: Vec<IpNet>,
+
+    /// Delays before attempt 1, 2, …, such as 0s,5s,5m; without it the schedule of Standard Webhooks
+    #[arg(long, env = "GATEHOOK_RETRY_SCHEDULE")]
+    pub retry_schedule: Option<Schedule>,
+}
+
+/// A secret setting. It prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Hidden {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Err("must not be empty".into()),
+            text => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Settings {
+    /// The vault under the operator's key, or under one beside the database that is made if need be.
+    ///
+    /// # Errors
+    /// A key that cannot be read or is not 32 bytes in base64.
+    pub fn vault(&self) -> anyhow::Result<Vault> {
+        let key = match self.secret_key.as_ref().map(Hidden::reveal) {
+            Some(given) => match given.strip_prefix("file:") {
+                Some(path) => {
+                    fs::read_to_string(path).with_context(|| format!("--secret-key: cannot read {path}"))?
+                }
+                None => given.to_owned(),
+            },
+            None => {
+                let database =
+                    self.store.strip_prefix("sqlite:").context("--secret-key is needed for this store")?;
+                key_beside(Path::new(database))?
+            }
+        };
+        let key = vault::parse_key(&key).map_err(|error| anyhow::anyhow!("--secret-key: {error}"))?;
+        Ok(Vault::new(&key))
+    }
+}
+
+/// The key in `DATABASE.key`, made where there is none.
+fn key_beside(database: &Path) -> anyhow::Result<String> {
+    use base64::Engine;
+    use std::io::Write;
+
+    let mut path = database.as_os_str().to_owned();
+    path.push(".key");
+    let shown = Path::new(&path).display();
+    match fs::read_to_string(&path) {
+        Ok(key) => return Ok(key),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {shown}"));
+        }
+        Err(_) => {}
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness for a key: {error}"))?;
+    let key = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&path).with_context(|| format!("cannot make {shown}"))?;
+    file.write_all(key.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {shown}"))?;
+    tracing::info!(path = %shown, "made a key that seals signing secrets; keep it apart from backups of the database");
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn parse(flags: &str) -> Result<Settings, String> {
+        let flags = std::iter::once("gatehook").chain(flags.split_whitespace());
+        Program::try_parse_from(flags).map(|program| program.settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_setting_has_a_default_that_works() {
+        let settings = parse("").unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.store, "sqlite:gatehook.db");
+        assert!(settings.allow_targets.is_empty());
+    }
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let settings = parse("--admin-token hush --ingest-token hush --secret-key hush").unwrap();
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (flags, named) in [
+            ("--listen nowhere", "--listen"),
+            ("--allow-targets 10.0.0.0/40", "--allow-targets"),
+            ("--retry-schedule 5", "--retry-schedule"),
+            ("--admin-token=", "--admin-token"),
+        ] {
+            assert!(parse(flags).unwrap_err().contains(named), "{flags}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Metrics (Prometheus, OpenMetrics text) and the log.
+//!
+//! Logged never: secrets, tokens, bodies, whole target URLs. Metric labels come from fixed sets of words, so the number
+//! of series does not grow with use.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// One label with one of a few words.
+type Words = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// What the companion counts.
+pub struct Metrics {
+    registry: Registry,
+    /// `gatehook_events_total{result}`: accepted, repeated, refused.
+    pub events: Words,
+    /// `gatehook_deliveries_total{status}`: made, and how they ended.
+    pub deliveries: Words,
+    /// `gatehook_attempts_total{outcome}`.
+    pub attempts: Words,
+    /// `gatehook_attempt_duration_seconds`.
+    pub attempt_duration: Histogram,
+    /// `gatehook_attempts_in_flight`.
+    pub attempts_in_flight: Gauge<i64, AtomicI64>,
+    /// `gatehook_subscriptions`.
+    pub subscriptions: Gauge<i64, AtomicI64>,
+    /// `gatehook_store_errors_total`: what the store did not do.
+    pub store_errors: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gatehook"),
+            events: Words::default(),
+            deliveries: Words::default(),
+            attempts: Words::default(),
+            attempt_duration: Histogram::new(bounds),
+            attempts_in_flight: Gauge::default(),
+            subscriptions: Gauge::default(),
+            store_errors: Counter::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("events", "Events offered, by result", metrics.events.clone());
+        registry.register("deliveries", "Deliveries made and ended, by status", metrics.deliveries.clone());
+        registry.register("attempts", "Attempts, by outcome", metrics.attempts.clone());
+        registry.register(
+            "attempt_duration_seconds",
+            "Duration of attempts",
+            metrics.attempt_duration.clone(),
+        );
+        registry.register("attempts_in_flight", "Attempts under way", metrics.attempts_in_flight.clone());
+        registry.register("subscriptions", "Subscriptions, on and off", metrics.subscriptions.clone());
+        registry.register(
+            "store_errors",
+            "Operations that the store did not do",
+            metrics.store_errors.clone(),
+        );
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts one of a family's words.
+    pub fn count(family: &Words, label: &'static str, word: &'static str, by: u64) {
+        if by > 0 {
+            family.get_or_create(&[(label, word)]).inc_by(by);
+        }
+    }
+
+    /// The exposition in OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Starts the log: JSON lines on standard error, plain where that is a terminal. `RUST_LOG` filters it.
+pub fn start_log() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}

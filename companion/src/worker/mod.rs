@@ -1,0 +1,266 @@
+//! Makes deliveries: claims what is due, sends it, records what came of it.
+//!
+//! The store says what is due and the [`Lanes`] say whose turn it is; this file only carries out. A delivery is claimed
+//! under a lease before it is sent, so a crash at any point leaves it to be sent again, never lost. An attempt whose
+//! record the store refuses is sent again too: at least once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::clock::{Clock, random_fraction};
+use crate::directory::{Directory, Entry};
+use crate::lanes::Lanes;
+use crate::limits;
+use crate::model::{Attempt, Outcome, SubscriptionId, SubscriptionStatus};
+use crate::payload;
+use crate::queue::Queue;
+use crate::retry::{Schedule, Verdict, later};
+use crate::sender::{Parcel, Sender};
+use crate::signature;
+use crate::store::{Claimed, Recorded, Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// Time until a lane is tried again whose store operation failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// All that a worker needs; it holds no state of its own.
+pub struct Worker {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// The subscriptions.
+    pub directory: Arc<Directory>,
+    /// What wakes it.
+    pub queue: Arc<Queue>,
+    /// What it sends with.
+    pub sender: Sender,
+    /// When it tries again.
+    pub schedule: Schedule,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a task reports to the loop.
+enum News {
+    Claimed { id: SubscriptionId, count: usize, more: bool, next_due_at: Option<Timestamp> },
+    Finished { id: SubscriptionId, healthy: bool, retry_at: Option<Timestamp> },
+    Swept(Vec<(SubscriptionId, Timestamp)>),
+}
+
+impl Worker {
+    /// Runs until `stop` turns true, then waits for the attempts under way, at most [`limits::DRAIN`].
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let (report, mut news) = mpsc::unbounded_channel();
+        let mut lanes = Lanes::default();
+        let mut sweep = tokio::time::interval(limits::SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*stop.borrow() {
+            let now = self.clock.now();
+            let next_timer = lanes.tick(now);
+            while let Some((id, limit)) = lanes.next() {
+                tokio::spawn(self.clone().serve(id, limit, report.clone()));
+            }
+            self.metrics.attempts_in_flight.set(i64::try_from(lanes.in_flight()).unwrap_or(i64::MAX));
+            tokio::select! {
+                ids = self.queue.receive() => ids.iter().for_each(|id| lanes.wake(id)),
+                Some(first) = news.recv() => {
+                    take_in(&mut lanes, first);
+                    while let Ok(next) = news.try_recv() {
+                        take_in(&mut lanes, next);
+                    }
+                }
+                () = until(next_timer, now) => {}
+                _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(report.clone()))),
+                // An error means that nobody is left to say stop; that is a stop.
+                changed = stop.changed() => if changed.is_err() { break },
+            }
+        }
+        self.drain(lanes, report, news).await;
+    }
+
+    async fn drain(
+        &self,
+        mut lanes: Lanes,
+        report: mpsc::UnboundedSender<News>,
+        mut news: mpsc::UnboundedReceiver<News>,
+    ) {
+        let deadline = Instant::now() + limits::DRAIN;
+        // Claims that were begun report too: once ours is gone, the channel closes when the last task has ended.
+        drop(report);
+        while let Ok(Some(next)) = tokio::time::timeout_at(deadline, news.recv()).await {
+            take_in(&mut lanes, next);
+        }
+        if lanes.in_flight() > 0 {
+            tracing::warn!(
+                attempts = lanes.in_flight(),
+                "stopped before all attempts had ended; they will be made again"
+            );
+        }
+    }
+
+    /// Finds what no wake-up told of: leases that ran out, and all that was due before this process started.
+    async fn sweep(self: Arc<Self>, report: mpsc::UnboundedSender<News>) {
+        match self.store.due().await {
+            Ok(due) => drop(report.send(News::Swept(due))),
+            Err(error) => self.store_failed(&error, "the sweep was put off"),
+        }
+    }
+
+    /// Serves one lane once: claims and delivers, or cancels where the subscription takes nothing any more.
+    async fn serve(self: Arc<Self>, id: SubscriptionId, limit: usize, report: mpsc::UnboundedSender<News>) {
+        let now = self.clock.now();
+        let entry = self.directory.get(&id);
+        let claims = match entry.filter(|entry| entry.subscription.status == SubscriptionStatus::On) {
+            None => self.cancel(&id, now).await.map(|more| (Vec::new(), more, None)),
+            Some(_) => {
+                let claims = self.store.claim(id.clone(), limit, now, later(now, limits::LEASE)).await;
+                claims.map(|claims| (claims.claimed, claims.more, claims.next_due_at))
+            }
+        };
+        let (claimed, more, next_due_at) = claims.unwrap_or_else(|error| {
+            self.store_failed(&error, "a claim was put off");
+            (Vec::new(), false, Some(later(now, STORE_PAUSE)))
+        });
+        let _ = report.send(News::Claimed { id: id.clone(), count: claimed.len(), more, next_due_at });
+        for delivery in claimed {
+            let (worker, id, report) = (self.clone(), id.clone(), report.clone());
+            tokio::spawn(async move {
+                let (healthy, retry_at) = worker.deliver(&id, delivery).await;
+                let _ = report.send(News::Finished { id, healthy, retry_at });
+            });
+        }
+    }
+
+    async fn cancel(&self, id: &SubscriptionId, now: Timestamp) -> Result<bool, StoreError> {
+        let reason = match self.directory.get(id) {
+            Some(_) => "the subscription is off",
+            None => "the subscription was deleted",
+        };
+        let count = self.store.cancel_pending(id.clone(), reason.into(), limits::CANCEL_CHUNK, now).await?;
+        Metrics::count(&self.metrics.deliveries, "status", "cancelled", count as u64);
+        Ok(count == limits::CANCEL_CHUNK)
+    }
+
+    /// Makes one attempt of a claimed delivery; says whether the receiver took it and when to try again.
+    async fn deliver(&self, id: &SubscriptionId, claimed: Claimed) -> (bool, Option<Timestamp>) {
+        let Some(entry) = self.directory.get(id) else {
+            // Deleted since the claim: the lease runs out and the lane then cancels it.
+            return (true, Some(later(self.clock.now(), limits::LEASE)));
+        };
+        let started_at = self.clock.now();
+        let begun = Instant::now();
+        let (outcome, answer) = self.attempt(&entry, &claimed, started_at).await;
+        let elapsed = begun.elapsed();
+        let duration_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        self.metrics.attempt_duration.observe(elapsed.as_secs_f64());
+        let number = claimed.attempt_count + 1;
+        let healthy = matches!(outcome, Outcome::Answered { status: 200..=299, .. });
+        if !healthy {
+            tracing::info!(
+                delivery.id = %claimed.id, subscription.id = %id, attempt = number, outcome = outcome.word(),
+                status = outcome.status(), error = outcome.error(), duration_ms, "an attempt failed"
+            );
+        }
+        let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
+        let retry_at = self.record(&entry, &claimed, attempt).await;
+        (healthy, retry_at)
+    }
+
+    async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, bytes::Bytes) {
+        match parcel(entry, claimed, now) {
+            Ok(parcel) => self.sender.send(parcel, now).await,
+            Err(blocked) => (Outcome::Blocked(blocked), bytes::Bytes::new()),
+        }
+    }
+
+    /// Writes down how an attempt ended and what follows; says when to look at the lane again, where that is known.
+    pub(crate) async fn record(
+        &self,
+        entry: &Entry,
+        claimed: &Claimed,
+        attempt: Attempt,
+    ) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let id = &entry.subscription.id;
+        let verdict = self.schedule.judge(&attempt.outcome, claimed.step + 1, now, random_fraction());
+        let (number, word) = (attempt.number, attempt.outcome.word());
+        Metrics::count(&self.metrics.attempts, "outcome", word, 1);
+        match self.store.record((claimed.id.clone(), claimed.claim), attempt, verdict.clone(), now).await {
+            Err(error) => {
+                self.store_failed(&error, "an attempt was not recorded and will be made again");
+                return Some(later(now, limits::LEASE));
+            }
+            Ok(Recorded::Stale) => {
+                tracing::warn!(delivery.id = %claimed.id, attempt = number, "an attempt outlived its lease");
+                return Some(now);
+            }
+            Ok(Recorded::Current(turned_off)) => {
+                if let Some(subscription) = turned_off {
+                    let reason = subscription.off_reason.as_deref();
+                    tracing::warn!(subscription.id = %id, reason, "a subscription was turned off");
+                    self.directory.put(*subscription);
+                    self.queue.publish([id.clone()]);
+                }
+            }
+        }
+        let ended = match verdict {
+            Verdict::Retry(due_at) => {
+                let on = self
+                    .directory
+                    .get(id)
+                    .is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
+                return Some(if on { due_at } else { now });
+            }
+            Verdict::Delivered => "delivered",
+            Verdict::Exhausted => "exhausted",
+            Verdict::Cancelled(_) | Verdict::Off(_) => "cancelled",
+        };
+        if ended == "exhausted" {
+            tracing::warn!(delivery.id = %claimed.id, subscription.id = %id, attempt = number, "a delivery is exhausted");
+        }
+        Metrics::count(&self.metrics.deliveries, "status", ended, 1);
+        None
+    }
+
+    fn store_failed(&self, error: &StoreError, consequence: &str) {
+        self.metrics.store_errors.inc();
+        tracing::error!(error = format!("{error:#?}"), "{consequence}");
+    }
+}
+
+/// The request for one attempt at `now`, or why its target may not be called.
+fn parcel(entry: &Entry, claimed: &Claimed, now: Timestamp) -> Result<Parcel, String> {
+    let target = entry.target.clone().map_err(|blocked| blocked.to_string())?;
+    let body = payload::body(entry.subscription.format, &claimed.event, &entry.hook);
+    let timestamp_s = now.as_second();
+    let signature =
+        signature::sign(&entry.subscription.secrets, claimed.id.as_str(), timestamp_s, &body.bytes, now);
+    let traceparent = claimed.event.extensions.get("traceparent");
+    let traceparent = traceparent.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
+    let traceparent = traceparent.filter(|value| hyper::header::HeaderValue::from_str(value).is_ok());
+    Ok(Parcel { target, id: claimed.id.0.clone(), timestamp_s, signature, traceparent, body })
+}
+
+fn take_in(lanes: &mut Lanes, news: News) {
+    match news {
+        News::Claimed { id, count, more, next_due_at } => lanes.claimed(&id, count, more, next_due_at),
+        News::Finished { id, healthy, retry_at } => lanes.finished(&id, healthy, retry_at),
+        News::Swept(due) => due.iter().for_each(|(id, due_at)| lanes.wake_at(id, *due_at)),
+    }
+}
+
+/// Sleeps until a time of our clock, for ever where there is none.
+async fn until(at: Option<Timestamp>, now: Timestamp) {
+    match at {
+        None => std::future::pending().await,
+        Some(at) => tokio::time::sleep(Duration::try_from(at.duration_since(now)).unwrap_or_default()).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;
