@@ -76,7 +76,8 @@ impl Bench {
         let delivery = DeliveryId(format!("dlv_{subscription}_{id}"));
         let deliveries = vec![(delivery.clone(), subscription.clone())];
         let now = self.clock.now();
-        let accepted = self.worker.store.accept(vec![NewEvent { event, deliveries }], now, now).await.unwrap();
+        let accepted =
+            self.worker.store.accept(vec![NewEvent { event, deliveries }], now, now).await.unwrap();
         assert_eq!(accepted, [store::Acceptance::Accepted]);
         delivery
     }

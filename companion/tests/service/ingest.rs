@@ -1,0 +1,126 @@
+//! `POST /v1/events` and reading events.
+
+use serde_json::json;
+
+use crate::client::{Companion, Receiver};
+
+const BATCH: &str = "application/cloudevents-batch+json";
+const ONE: &str = "application/cloudevents+json";
+
+#[tokio::test]
+async fn a_batch_says_what_became_of_each_event() {
+    let companion = Companion::start().await;
+    companion.contact_created("1").await;
+    let batch = r#"[{"specversion":"1.0","id":"1","source":"/t","type":"contact.create"},
+                    {"specversion":"1.0","id":"2","source":"/t","type":"contact.create"},
+                    {"specversion":"1.0","id":"3","source":"/t"}]"#;
+    let answer = companion.ingest(BATCH, batch).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.headers["gatehook-ack"], "accepted=1;repeated=1;refused=1");
+    let refused = json!([{"id": "3", "path": "/2/type", "reason": "is missing"}]);
+    assert_eq!(answer.json, json!({"accepted": ["2"], "repeated": ["1"], "refused": refused}));
+}
+
+#[tokio::test]
+async fn all_three_content_modes_are_taken() {
+    let companion = Companion::start().await;
+    let event = r#"{"specversion":"1.0","id":"s","source":"/t","type":"a.b"}"#;
+    assert_eq!(companion.ingest(ONE, event).await.status, 202);
+    assert_eq!(companion.ingest("application/cloudevents-batch+json; charset=utf-8", "[]").await.status, 202);
+    let headers = [
+        ("authorization", "Bearer ingest"),
+        ("content-type", "text/plain"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "b"),
+        ("ce-source", "/t"),
+        ("ce-type", "a.b"),
+    ];
+    assert_eq!(companion.send("POST", "/v1/events", &headers, "hello").await.status, 202);
+    let read = companion.admin("GET", "/v1/events/b", "").await;
+    assert_eq!((read.status, &read.json["data"]), (200, &json!("hello")));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_with_its_place() {
+    let companion = Companion::start().await;
+    let check = async |media_type: &str, body: &str, status: u16, place: &[&str]| {
+        let answer = companion.ingest(media_type, body).await;
+        assert_eq!((answer.status, answer.faults()), (status, place.to_vec()), "{body}: {}", answer.json);
+        assert!(!answer.headers.contains_key("gatehook-ack"));
+    };
+    check(BATCH, "{}", 400, &[""]).await;
+    check(BATCH, "[", 400, &[""]).await;
+    check(ONE, r#"{"specversion":"1.0","id":"1","source":"/t"}"#, 400, &["/type"]).await;
+    check("application/json", "{}", 415, &["content-type"]).await;
+    check(BATCH, &format!("[{}]", vec!["{}"; 1001].join(",")), 413, &[]).await;
+    check(BATCH, &" ".repeat((4 << 20) + 1), 413, &[]).await;
+}
+
+#[tokio::test]
+async fn each_token_opens_its_own_door_only() {
+    let companion = Companion::start().await;
+    for (method, path, token) in [
+        ("POST", "/v1/events", "Bearer admin"),
+        ("POST", "/v1/events", "Bearer "),
+        ("POST", "/v1/events", "ingest"),
+        ("GET", "/v1/events", "Bearer ingest"),
+        ("GET", "/v1/subscriptions", "Basic admin"),
+        ("DELETE", "/v1/subscriptions/x", "Bearer adminn"),
+    ] {
+        let answer = companion.send(method, path, &[("authorization", token)], "").await;
+        assert_eq!((answer.status, answer.faults()), (401, vec![]), "{method} {path} {token}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    assert_eq!(companion.send("GET", "/v1/deliveries", &[], "").await.status, 401);
+}
+
+#[tokio::test]
+async fn events_are_listed_newest_first_and_found_by_type() {
+    let companion = Companion::start().await;
+    for id in ["1", "2", "3"] {
+        companion.contact_created(id).await;
+    }
+    let first = companion.admin("GET", "/v1/events?limit=2", "").await.json;
+    let ids = |page: &serde_json::Value| {
+        let data = page["data"].as_array().unwrap();
+        data.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&first), ["3", "2"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = companion.admin("GET", &format!("/v1/events?limit=2&cursor={cursor}"), "").await.json;
+    assert_eq!((ids(&second), &second["next_cursor"]), (vec!["1".to_owned()], &json!(null)));
+    assert!(ids(&companion.admin("GET", "/v1/events?type=order.create", "").await.json).is_empty());
+    assert_eq!(companion.admin("GET", "/v1/events/none", "").await.status, 404);
+    assert_eq!(companion.admin("GET", "/v1/events?limit=0", "").await.faults(), ["limit"]);
+    assert_eq!(companion.admin("GET", "/v1/events?colour=red", "").await.faults(), ["query"]);
+}
+
+#[tokio::test]
+async fn data_of_any_depth_is_taken_shown_and_delivered_as_it_came() {
+    let companion = Companion::start().await;
+    let receiver = Receiver::start(&[200]).await;
+    companion.subscribe(&receiver.url).await;
+    let data = format!("{}1.00{}", "[".repeat(5_000), "]".repeat(5_000));
+    let event = format!(r#"{{"specversion":"1.0","id":"1","source":"/t","type":"a.b","data":{data}}}"#);
+    assert_eq!(companion.ingest(ONE, &event).await.status, 202);
+    let (_, body) = receiver.received(1).await.remove(0);
+    assert!(std::str::from_utf8(&body).unwrap().contains(&data));
+    assert_eq!(companion.admin("GET", "/v1/events/1", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_operators_routes_need_no_token_and_others_say_404() {
+    let companion = Companion::start().await;
+    companion.contact_created("1").await;
+    for (path, expected) in
+        [("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", r#"events_total{result="accepted"} 1"#)]
+    {
+        let answer = companion.send("GET", path, &[], "").await;
+        assert!(
+            answer.status == 200 && answer.json.to_string().contains(&expected.replace('"', "\\\"")),
+            "{path}"
+        );
+    }
+    assert_eq!(companion.admin("GET", "/v1/nothing", "").await.status, 404);
+    assert_eq!(companion.admin("DELETE", "/v1/deliveries", "").await.status, 405);
+}
