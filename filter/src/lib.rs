@@ -1,1 +1,33 @@
-//! The Gatehook filter.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
+// What the operator says.
+pub mod config;
+pub mod identifier;
+pub mod path;
+pub mod rules;
+pub mod singular;
+
+// What an exchange becomes.
+pub mod conclusion;
+pub mod event;
+pub mod exchange;
+pub mod ids;
+pub mod json;
+pub mod timestamp;
+
+// How events leave.
+pub mod outbox;
+
+#[cfg(target_arch = "wasm32")]
+mod envoy;

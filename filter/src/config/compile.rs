@@ -1,0 +1,228 @@
+//! From the configuration's shape to its meaning, with every fault in its place.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::raw::{Object, RawCompanion, RawConfig, RawResource};
+use super::{Companion, Config, Fault, Faults, Token};
+use crate::json::parse_pointer;
+use crate::outbox::Limits;
+use crate::path::{Glob, Template};
+use crate::rules::{Method, Resource, Rules};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// More of either than any API has; matching looks at them one by one.
+const MAX_RESOURCES: usize = 1_000;
+
+/// A worker's VM may have 1 GiB and never gives memory back.
+const MAX_OUTBOX_BYTES: usize = 256 * MEBIBYTE;
+
+/// What the companion takes in one request.
+const MAX_BATCH_EVENTS: usize = 1_000;
+const MAX_BATCH_BYTES: usize = 4 * MEBIBYTE;
+
+/// Collects faults while values pass through.
+#[derive(Default)]
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn fault(&mut self, path: &str, message: impl Into<String>) {
+        self.faults.push(Fault { path: path.to_owned(), message: message.into() });
+    }
+
+    fn require(&mut self, holds: bool, path: &str, message: &str) {
+        if !holds {
+            self.fault(path, message);
+        }
+    }
+
+    fn take<T>(&mut self, path: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.fault(path, message)).ok()
+    }
+
+    fn word(&mut self, path: &str, word: &str) {
+        self.require(is_word(word), path, "lower-case letters, digits and _ are allowed, a letter first");
+    }
+
+    fn within(&mut self, path: &str, value: usize, least: usize, most: usize) {
+        self.require((least..=most).contains(&value), path, &format!("must be from {least} to {most}"));
+    }
+
+    /// A duration with its unit, within bounds given in milliseconds.
+    fn duration(&mut self, path: &str, text: &str, least_ms: u64, most_ms: u64) -> Duration {
+        let ms = parse_milliseconds(text);
+        let Some(ms) = ms.filter(|ms| (least_ms..=most_ms).contains(ms)) else {
+            let problem = if ms.is_none() {
+                "a duration is a whole number with its unit: ms, s, m or h"
+            } else {
+                "out of bounds"
+            };
+            self.fault(path, format!("{problem}; from {least_ms}ms to {most_ms}ms is allowed"));
+            return Duration::ZERO;
+        };
+        Duration::from_millis(ms)
+    }
+}
+
+pub(super) fn compile(raw: RawConfig) -> Result<Config, Faults> {
+    let mut check = Check::default();
+    let companion = compile_companion(&mut check, raw.companion.0);
+    let source_fits = !raw.source.is_empty() && raw.source.bytes().all(|byte| byte.is_ascii_graphic());
+    check.require(source_fits, "/source", "a URI reference of visible ASCII, without spaces, is needed");
+    if let Some(namespace) = &raw.namespace {
+        let fits = namespace.split('.').all(is_word);
+        check.require(fits, "/namespace", "words of a-z, 0-9 and _, with dots between them, are allowed");
+    }
+    let ignore = raw.ignore.iter().enumerate();
+    let ignore =
+        ignore.filter_map(|(i, text)| check.take(&format!("/ignore/{i}"), Glob::parse(text))).collect();
+    check.require(raw.ignore.len() <= MAX_RESOURCES, "/ignore", "at most 1000 are allowed");
+    let resources = compile_resources(&mut check, raw.resources);
+    for (field, words) in [("verbs", &raw.verbs), ("singulars", &raw.singulars)] {
+        for (key, value) in words {
+            let path = format!("/{field}/{}", escape(key));
+            check.require(
+                is_word(key) && is_word(value),
+                &path,
+                "both words are of a-z, 0-9 and _, a letter first",
+            );
+        }
+    }
+    let (Object(outbox), Object(batch)) = (raw.outbox, raw.batch);
+    check.within("/max_body_bytes", raw.max_body_bytes, 1, 64 * MEBIBYTE);
+    check.within("/outbox/max_events", outbox.max_events, 1, 1_000_000);
+    check.within("/outbox/max_bytes", outbox.max_bytes, 64 * 1024, MAX_OUTBOX_BYTES);
+    check.within("/batch/max_events", batch.max_events, 1, MAX_BATCH_EVENTS);
+    check.within("/batch/max_bytes", batch.max_bytes, 1024, MAX_BATCH_BYTES);
+    let linger = check.duration("/batch/linger", &batch.linger, 1, 10_000);
+    match raw.mode.as_str() {
+        "async" => {}
+        "hold" => check.fault("/mode", "hold is not available in this version; use async"),
+        _ => check.fault("/mode", "only async is known"),
+    }
+    if !check.faults.is_empty() {
+        return Err(Faults(check.faults));
+    }
+    let (namespace, tense, automatic, verbs, singulars) =
+        (raw.namespace, raw.tense, raw.automatic, raw.verbs, raw.singulars);
+    Ok(Config {
+        companion,
+        source: raw.source,
+        rules: Rules { namespace, tense, automatic, ignore, resources, verbs, singulars },
+        max_body_bytes: raw.max_body_bytes,
+        identity_encoding: raw.identity_encoding,
+        limits: Limits {
+            outbox_events: outbox.max_events,
+            outbox_bytes: outbox.max_bytes,
+            batch_events: batch.max_events,
+            batch_bytes: batch.max_bytes,
+            linger,
+        },
+    })
+}
+
+fn compile_companion(check: &mut Check, raw: RawCompanion) -> Companion {
+    let visible = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    check.require(!raw.cluster.is_empty(), "/companion/cluster", "the name of an Envoy cluster is needed");
+    check.require(visible(&raw.authority), "/companion/authority", "a host, without spaces, is needed");
+    let path_fits = raw.path.starts_with('/') && visible(&raw.path);
+    check.require(path_fits, "/companion/path", "a path that begins with / is needed");
+    // An empty token would read as «no token» here and as a wrong one there.
+    let token_fits = raw.token.as_deref().is_none_or(visible);
+    check.require(
+        token_fits,
+        "/companion/token",
+        "a token is visible ASCII without spaces; leave it out for none",
+    );
+    let timeout = check.duration("/companion/timeout", &raw.timeout, 10, 300_000);
+    let RawCompanion { cluster, authority, path, token, .. } = raw;
+    Companion { cluster, authority, path, token: token.map(Token), timeout }
+}
+
+fn compile_resources(check: &mut Check, raw: Vec<Object<RawResource>>) -> Vec<Resource> {
+    check.require(raw.len() <= MAX_RESOURCES, "/resources", "at most 1000 are allowed");
+    let mut resources: Vec<Resource> = Vec::with_capacity(raw.len());
+    for (index, Object(raw)) in raw.into_iter().enumerate() {
+        let at = format!("/resources/{index}");
+        let Some(resource) = compile_resource(check, &at, raw) else { continue };
+        let earlier =
+            resources.iter().find(|earlier| earlier.template.covers_the_same_as(&resource.template));
+        if let Some(earlier) = earlier {
+            let message = format!(
+                "an earlier resource ({}) has the same path, so this one is never reached",
+                earlier.noun
+            );
+            check.fault(&format!("{at}/path"), message);
+        }
+        resources.push(resource);
+    }
+    resources
+}
+
+fn compile_resource(check: &mut Check, at: &str, raw: RawResource) -> Option<Resource> {
+    let template = check.take(&format!("{at}/path"), Template::parse(&raw.path));
+    check.word(&format!("{at}/noun"), &raw.noun);
+    let mut verbs = BTreeMap::new();
+    for (method, verb) in raw.verbs {
+        let path = format!("{at}/verbs/{}", escape(&method));
+        if let Some(verb) = &verb {
+            check.word(&path, verb);
+        }
+        match Method::parse(method.as_bytes()) {
+            Some(method) => drop(verbs.insert(method, verb)),
+            None => check.fault(&path, "POST, PUT, PATCH and DELETE are observed, nothing else"),
+        }
+    }
+    for (segment, verb) in &raw.actions {
+        let path = format!("{at}/actions/{}", escape(segment));
+        let one_segment =
+            !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        check.require(one_segment, &path, "an action is one path segment");
+        check.word(&path, verb);
+    }
+    if let Some(statuses) = &raw.statuses {
+        check.require(
+            !statuses.is_empty(),
+            &format!("{at}/statuses"),
+            "at least one status is needed; leave it out for any 2xx but 202",
+        );
+        for (index, status) in statuses.iter().enumerate() {
+            let success = (200..300).contains(status);
+            check.require(
+                success,
+                &format!("{at}/statuses/{index}"),
+                "only a status from 200 to 299 is a success",
+            );
+        }
+    }
+    let unwrap = check.take(&format!("{at}/unwrap"), parse_pointer(&raw.unwrap));
+    let (noun, actions, statuses) = (raw.noun, raw.actions, raw.statuses);
+    Some(Resource { template: template?, noun, verbs, actions, statuses, unwrap: unwrap? })
+}
+
+fn is_word(word: &str) -> bool {
+    word.len() <= 64
+        && word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn parse_milliseconds(text: &str) -> Option<u64> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(unit_at)?;
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A key as a token of a JSON pointer.
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,145 @@
+//! One stream: hands its callbacks to the exchange and copies what the exchange asks for.
+//!
+//! Every callback lets the traffic pass. An exchange that is left costs one host call at most.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use super::{host, vm};
+use crate::config::Config;
+use crate::exchange::{Exchange, Observation, OnRequest};
+use crate::rules::Method;
+
+/// The context of one HTTP stream.
+pub(super) struct Stream {
+    config: Option<Rc<Config>>,
+    root: u32,
+    exchange: Exchange,
+    /// What this stream has in the VM's account of held bytes.
+    held_bytes: usize,
+}
+
+impl Stream {
+    pub(super) fn new(config: Option<Rc<Config>>, root: u32) -> Self {
+        Self { config, root, exchange: Exchange::default(), held_bytes: 0 }
+    }
+
+    fn conclude(&mut self, config: &Config, observation: Option<Observation>) {
+        if let Some(observation) = observation {
+            vm::with(|vm| vm.conclude(config, self.root, observation));
+            self.account();
+        }
+    }
+
+    /// Answers under way may hold as much memory as the outbox; beyond that, bodies are let go.
+    fn has_room(&mut self, config: &Config, size: usize) -> bool {
+        let held = vm::with(|vm| vm.held_bytes).unwrap_or(usize::MAX);
+        let room = size <= config.limits.outbox_bytes.saturating_sub(held);
+        if !room {
+            self.exchange.give_up_body();
+            self.account();
+        }
+        room
+    }
+
+    fn account(&mut self) {
+        let held = self.exchange.held_bytes();
+        if held != self.held_bytes {
+            vm::with(|vm| vm.held_bytes = (vm.held_bytes + held).saturating_sub(self.held_bytes));
+            self.held_bytes = held;
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.held_bytes > 0 {
+            vm::with(|vm| vm.held_bytes = vm.held_bytes.saturating_sub(self.held_bytes));
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _ends: bool) -> Action {
+        let Some(config) = self.config.clone() else { return Action::Continue };
+        let is_write = |method: &[u8]| Method::parse(method).is_some();
+        // Where reads never reach the VM, as in the sample configuration, the whole map is the only call. Where they do,
+        // the method alone is cheaper for them, and one call more for writes.
+        let sees_reads = vm::with(|vm| vm.sees_reads).unwrap_or(true);
+        if sees_reads && !host::request_method().is_some_and(|method| is_write(&method)) {
+            return Action::Continue;
+        }
+        let headers = host::request_headers();
+        if !headers.iter().any(|(name, value)| name == ":method" && is_write(value)) {
+            vm::with(|vm| vm.sees_reads = true);
+            return Action::Continue;
+        }
+        if let OnRequest::Watch { identity: true } = self.exchange.on_request(&config, headers) {
+            host::ask_for_identity();
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, size: usize, _ends: bool) -> Action {
+        if let Some(config) = self.config.clone()
+            && self.exchange.wants_request(size)
+            && self.has_room(&config, size)
+        {
+            self.exchange.on_request_body(host::request_body(size));
+            self.account();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, ends: bool) -> Action {
+        if let Some(config) = self.config.clone()
+            && self.exchange.awaits_response()
+        {
+            let is_foreign = || {
+                host::property(&["response", "code_details"]).as_deref() != Some(b"via_upstream")
+                    || host::property(&["xds", "cluster_name"]).as_deref()
+                        == Some(config.companion.cluster.as_bytes())
+            };
+            let observation = self.exchange.on_response(host::response_headers(), ends, is_foreign);
+            self.account();
+            self.conclude(&config, observation);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, ends: bool) -> Action {
+        if let Some(config) = self.config.clone()
+            && self.exchange.awaits_end()
+        {
+            if self.exchange.wants_response(&config, size) && self.has_room(&config, size) {
+                self.exchange.on_response_body(host::response_body(size));
+                self.account();
+            }
+            if ends {
+                let observation = self.exchange.on_end();
+                self.conclude(&config, observation);
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if let Some(config) = self.config.clone() {
+            let observation = self.exchange.on_end();
+            self.conclude(&config, observation);
+        }
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        if let Some(config) = self.config.clone() {
+            let observation = self.exchange.on_log();
+            self.account();
+            self.conclude(&config, observation);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What the roots and streams of one VM share: the outboxes, the ids, the counts.
+//!
+//! A VM serves one worker and runs one callback at a time. Its memory outlives a change of configuration as long as code
+//! and `vm_id` stay the same, and so do the events in it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proxy_wasm::types::{LogLevel, Status};
+
+use super::host;
+use super::metrics::{Counter, Metrics};
+use crate::conclusion::Conclusion;
+use crate::config::{Companion, Config, Token};
+use crate::exchange::Observation;
+use crate::ids::Ids;
+use crate::outbox::{Answer, BatchNumber, Outbox, Pushed, Sending};
+
+/// Distinct shapes of unmatched paths that are logged; after them, only the counter tells.
+const MOST_SHAPES: usize = 50;
+
+/// Batches under way in normal operation. One is enough: while it is, the next one gathers.
+const IN_FLIGHT: usize = 1;
+
+/// Batches under way when no root will be left to send the rest later.
+const LAST_IN_FLIGHT: usize = 8;
+
+/// A complaint of one kind is logged at most this often.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+
+/// How much longer than its timeout an answer may take before the batch counts as lost.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The longest sleep between two looks at an outbox that waits out a failure.
+const LONGEST_TICK: Duration = Duration::from_millis(250);
+
+thread_local! {
+    static VM: RefCell<Vm> = RefCell::new(Vm {
+        hubs: BTreeMap::new(),
+        metrics: Metrics::new(),
+        ids: None,
+        shapes: BTreeSet::new(),
+        complaints: BTreeMap::new(),
+        sees_reads: false,
+        held_bytes: 0,
+    });
+}
+
+/// Does something with the VM's state; `None` (which nothing here can bring about) if that is in use further up the stack.
+pub(super) fn with<R>(action: impl FnOnce(&mut Vm) -> R) -> Option<R> {
+    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| action(&mut vm)))
+}
+
+/// The state of one VM.
+pub(super) struct Vm {
+    /// One outbox for each destination.
+    pub(super) hubs: BTreeMap<Companion, Hub>,
+    /// All counts.
+    pub(super) metrics: Metrics,
+    /// Whether reads reach this VM, so that asking for the method alone saves work.
+    pub(super) sees_reads: bool,
+    /// Bytes of bodies that exchanges under way hold.
+    pub(super) held_bytes: usize,
+    ids: Option<Ids>,
+    shapes: BTreeSet<String>,
+    complaints: BTreeMap<&'static str, Duration>,
+}
+
+/// An outbox with the roots that serve it.
+pub(super) struct Hub {
+    /// The events.
+    pub(super) outbox: Outbox,
+    /// The roots configured for this destination, the newest last.
+    pub(super) roots: Vec<u32>,
+    /// Calls under way.
+    pub(super) calls: Vec<Call>,
+    tick: Option<Tick>,
+}
+
+/// One batch under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    token: u32,
+    number: BatchNumber,
+    /// The root that made the call and gets the answer.
+    pub(super) root: u32,
+}
+
+/// The running tick: whose, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tick {
+    root: u32,
+    period: Duration,
+}
+
+impl Vm {
+    /// The outbox for a configuration's destination, with that configuration's bounds.
+    pub(super) fn join(&mut self, config: &Config, root: u32) {
+        let hub = self.hubs.entry(config.companion.clone()).or_insert_with(|| Hub {
+            outbox: Outbox::new(config.limits),
+            roots: Vec::new(),
+            calls: Vec::new(),
+            tick: None,
+        });
+        hub.outbox.set_limits(config.limits);
+        hub.roots.push(root);
+    }
+
+    /// A stream of this root observed a committed write.
+    pub(super) fn conclude(&mut self, config: &Config, root: u32, observation: Observation) {
+        let now = host::now();
+        let ids = self.ids.get_or_insert_with(|| seed(now, &observation));
+        let Some(hub) = self.hubs.get_mut(&config.companion) else {
+            return self.metrics.add(Counter::Failed, 1);
+        };
+        match observation.conclude(config, now, ids) {
+            Conclusion::Event { event, event_type, thin } => {
+                self.metrics.add_type(&event_type);
+                self.metrics.add(Counter::Thin, usize::from(thin.is_some()));
+                let before = hub.outbox.len();
+                let pushed = hub.outbox.push(event);
+                self.metrics.move_outbox(before, hub.outbox.len());
+                if let Pushed::Dropped { first } = pushed {
+                    self.metrics.add(Counter::Dropped, 1);
+                    if first {
+                        host::log(
+                            LogLevel::Warn,
+                            "the outbox is full: new events are dropped until the companion takes some",
+                        );
+                    }
+                }
+            }
+            Conclusion::Unmatched { shape } => {
+                self.metrics.add(Counter::Unmatched, 1);
+                if self.shapes.len() < MOST_SHAPES && !self.shapes.contains(&shape) {
+                    host::log(LogLevel::Info, &format!("no rule fits {shape}"));
+                    self.shapes.insert(shape);
+                }
+            }
+        }
+        if hub.tick.is_none() {
+            hub.set_tick(Some(Tick { root, period: config.limits.linger }));
+        }
+    }
+
+    /// Sends what is due, tells the counts, and keeps the tick running as long as there is a reason for it.
+    pub(super) fn tick(&mut self, config: &Config, root: u32) {
+        let now = host::now();
+        self.sweep(config, now);
+        self.send(config, root, now);
+        self.metrics.flush();
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        let linger = config.limits.linger;
+        let period = match hub.outbox.wait_left(now) {
+            _ if hub.outbox.is_empty() => None,
+            Some(left) => Some(left.clamp(linger, LONGEST_TICK.max(linger))),
+            None => Some(linger),
+        };
+        // A root whose successor has taken over the tick must not start its own again.
+        let served_by = hub.tick.map_or(root, |tick| tick.root);
+        if served_by == root {
+            hub.set_tick(period.map(|period| Tick { root, period }));
+        }
+    }
+
+    /// An answer came, or was found missing.
+    pub(super) fn answer(&mut self, config: &Config, root: u32, token: u32, answer: Answer) {
+        let now = host::now();
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        let Some(at) = hub.calls.iter().position(|call| call.token == token) else { return };
+        let number = hub.calls.swap_remove(at).number;
+        self.settle(config, number, answer, now);
+        // What does not fill a batch waits for the tick, and for company.
+        let hub = self.hubs.get(&config.companion);
+        if hub.is_some_and(|hub| hub.outbox.has_full_batch() || hub.roots.is_empty()) {
+            self.send(config, root, now);
+        }
+        // The counts are told on the tick, which runs as long as they are not.
+        if let Some(hub) = self.hubs.get_mut(&config.companion)
+            && hub.tick.is_none()
+            && self.metrics.is_dirty()
+        {
+            hub.set_tick(Some(Tick { root, period: config.limits.linger }));
+        }
+    }
+
+    /// Gives up all that waits for a destination that nobody serves any more.
+    pub(super) fn abandon(&mut self, companion: &Companion) {
+        if let Some(mut hub) = self.hubs.remove(companion) {
+            let lost = hub.outbox.len();
+            hub.outbox.clear();
+            hub.set_tick(None);
+            self.metrics.add(Counter::Dropped, lost);
+            self.metrics.move_outbox(lost, 0);
+        }
+        self.metrics.flush();
+    }
+
+    fn sweep(&mut self, config: &Config, now: Duration) {
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        for number in hub.outbox.overdue(now, config.companion.timeout + GRACE) {
+            if let Some(hub) = self.hubs.get_mut(&config.companion) {
+                hub.calls.retain(|call| call.number != number);
+            }
+            self.metrics.add(Counter::Failed, 1);
+            self.settle(config, number, Answer::Unavailable { retry_after: None }, now);
+        }
+    }
+
+    fn send(&mut self, config: &Config, root: u32, now: Duration) {
+        let companion = &config.companion;
+        let most_in_flight = self.hubs.get(companion).map_or(0, |hub| hub.most_in_flight(root));
+        // Bounded by the batches that may be under way: each round sends one, or fails and begins a wait.
+        for _ in 0..most_in_flight {
+            let Some(hub) = self.hubs.get_mut(companion) else { return };
+            let Some(Sending { number, body, retried }) = hub.outbox.take(now, most_in_flight) else {
+                return;
+            };
+            self.metrics.add(Counter::Retried, retried);
+            match post(companion, &body) {
+                Ok(token) => hub.calls.push(Call { token, number, root }),
+                Err(status) => {
+                    self.metrics.add(Counter::Failed, 1);
+                    let reason = match status {
+                        Status::BadArgument => "Envoy knows no such cluster",
+                        _ => "the cluster has no healthy host, or its circuit breaker is open",
+                    };
+                    self.complain("send", now, || format!("cannot call {}: {reason}", companion.cluster));
+                    self.settle(config, number, Answer::Unavailable { retry_after: None }, now);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, config: &Config, number: BatchNumber, answer: Answer, now: Duration) {
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        let jitter = self.ids.as_mut().map_or(0.5, Ids::fraction);
+        let before = hub.outbox.len();
+        let settled = hub.outbox.settle(number, answer, now, jitter);
+        self.metrics.move_outbox(before, hub.outbox.len());
+        self.metrics.add(Counter::HandedOver, settled.accepted);
+        self.metrics.add(Counter::Repeated, settled.repeated);
+        self.metrics.add(Counter::Refused, settled.refused);
+        self.metrics.add(Counter::Dropped, settled.dropped);
+        self.metrics.add(Counter::Thin, settled.thinned);
+        let cluster = &config.companion.cluster;
+        match answer {
+            Answer::Unavailable { .. } => {
+                self.complain("unavailable", now, || {
+                    format!("{cluster} did not acknowledge a batch; it will be sent again")
+                });
+            }
+            Answer::Malformed if settled.dropped > 0 => {
+                self.complain("malformed", now, || {
+                    format!("{cluster} calls an event malformed; it is dropped")
+                });
+            }
+            Answer::TooLarge if settled.dropped > 0 => {
+                self.complain("too large", now, || {
+                    format!("{cluster} calls an event without data too large; it is dropped")
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn complain(&mut self, kind: &'static str, now: Duration, message: impl FnOnce() -> String) {
+        let last = self.complaints.get(kind);
+        if last.is_none_or(|last| now.abs_diff(*last) >= COMPLAINT_EVERY) {
+            host::log(LogLevel::Warn, &message());
+            self.complaints.insert(kind, now);
+        }
+    }
+}
+
+impl Hub {
+    /// Whether a root still awaits an answer.
+    pub(super) fn awaits_answer(&self, root: u32) -> bool {
+        self.calls.iter().any(|call| call.root == root)
+    }
+
+    /// A root that is going leaves the sending to one that stays; the last one hurries.
+    fn most_in_flight(&self, root: u32) -> usize {
+        match self.roots.as_slice() {
+            [] => LAST_IN_FLIGHT,
+            roots if roots.contains(&root) => IN_FLIGHT,
+            _ => 0,
+        }
+    }
+
+    /// Hands the tick of a root that is going to one that stays.
+    pub(super) fn hand_over_tick(&mut self, from: u32, to: u32) {
+        if let Some(tick) = self.tick.filter(|tick| tick.root == from) {
+            host::set_tick(Duration::ZERO);
+            let handed = host::set_tick_of(to, from, tick.period);
+            // If that root is gone too, the next stream starts the tick of its own.
+            self.tick = handed.then_some(Tick { root: to, period: tick.period });
+        }
+    }
+
+    /// Calls the host only if something changes.
+    fn set_tick(&mut self, tick: Option<Tick>) {
+        if self.tick != tick {
+            host::set_tick(tick.map_or(Duration::ZERO, |tick| tick.period));
+            self.tick = tick;
+        }
+    }
+}
+
+fn post(companion: &Companion, body: &[u8]) -> Result<u32, Status> {
+    let authorization = companion.token.as_ref().map(Token::authorization);
+    let mut headers = vec![
+        (":method", "POST"),
+        (":path", companion.path.as_str()),
+        (":authority", companion.authority.as_str()),
+        ("content-type", "application/cloudevents-batch+json"),
+    ];
+    headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+    host::post(&companion.cluster, &headers, body, companion.timeout)
+}
+
+/// Everything that sets this VM apart from any other, on this host or elsewhere, now or later.
+fn seed(now: Duration, first: &Observation) -> Ids {
+    let clock = now.as_nanos().to_le_bytes();
+    let worker = host::worker_number(now);
+    let read = |path: &[&str]| host::property(path).unwrap_or_default();
+    let properties = [
+        read(&["xds", "node", "id"]),
+        read(&["request", "id"]),
+        read(&["request", "time"]),
+        read(&["connection", "id"]),
+        read(&["source", "address"]),
+        read(&["destination", "address"]),
+        read(&["upstream", "address"]),
+    ];
+    let own = [clock.as_slice(), &worker, first.asked.target.as_bytes()];
+    Ids::new(own.into_iter().chain(properties.iter().map(Vec::as_slice)))
+}

@@ -1,0 +1,389 @@
+//! The state machine of one exchange: callbacks in, decisions out.
+//!
+//! An answer ends in one of five ways: with its headers, with a last piece of data, with an empty last piece, with
+//! trailers, or only with the log callback (the caller left, or the upstream broke off). Whichever comes first yields the
+//! [`Observation`], and the machine is finished: one exchange, at most one event. What to copy across the boundary to the
+//! host is asked for here and done by the adapter; nothing here knows a host.
+
+use crate::config::Config;
+use crate::event::Thin;
+use crate::path;
+use crate::rules::{Candidate, Method, Verdict};
+
+/// Header names (lower case, as HTTP/2 has them) and values as the host gives them.
+pub type Headers = Vec<(String, Vec<u8>)>;
+
+/// A request's own body is looked at only for an id, so a little of it is enough.
+const MAX_REQUEST_BODY: usize = 64 * 1024;
+
+/// One request and its response, as the filter sees it.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// No request headers yet; it stays so where another filter answered before us.
+    #[default]
+    Unseen,
+    Asked(Box<Asked>),
+    Answered(Box<Answered>),
+    Finished,
+}
+
+/// What is kept of the request.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request's method.
+    pub method: Method,
+    /// The request's target, printable, with its query.
+    pub target: String,
+    /// The request's `:authority`.
+    pub authority: String,
+    /// `x-request-id`, if it can stand in an event.
+    pub request_id: Option<String>,
+    /// `traceparent`, if it can stand in an event.
+    pub traceparent: Option<String>,
+    /// `None` where no rule fits.
+    pub candidate: Option<Candidate>,
+    /// The request's body, as far as an id is looked for in it.
+    pub body: Body,
+}
+
+#[derive(Debug)]
+struct Answered {
+    asked: Asked,
+    head: ResponseHead,
+    body: Body,
+}
+
+/// A body as far as it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// The bytes so far, or all of them once the exchange has ended.
+    Kept(Vec<u8>),
+    /// Not kept, for this reason.
+    Lost(Thin),
+}
+
+/// What the response's headers say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status code.
+    pub status: u16,
+    /// The entity tag, if it can stand in an event.
+    pub etag: Option<String>,
+    /// The `Location`.
+    pub location: Option<String>,
+    media: Media,
+    encoded: bool,
+    never: bool,
+}
+
+/// What `content-type` promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Media {
+    /// A JSON media type: any JSON value is a representation.
+    Json,
+    /// None, or plain text: an object or an array is a representation.
+    Unsaid,
+    /// Something that is no JSON.
+    Other,
+}
+
+/// How the request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRequest {
+    /// Nothing more will be asked for.
+    Leave,
+    /// The exchange is watched; `identity` asks for `accept-encoding: identity` on its way upstream.
+    Watch {
+        /// Whether the header is to be set.
+        identity: bool,
+    },
+}
+
+/// An exchange that ended as a committed write.
+#[derive(Debug)]
+pub struct Observation {
+    /// The request.
+    pub asked: Asked,
+    /// The response's status and headers.
+    pub head: ResponseHead,
+    /// The response's body.
+    pub body: Body,
+}
+
+impl Exchange {
+    /// Request headers came.
+    pub fn on_request(&mut self, config: &Config, headers: Headers) -> OnRequest {
+        let Some(request) = Request::read(headers) else { return self.leave() };
+        let target = path::printable(&request.path);
+        let candidate = match config.rules.consider(request.method, path::without_query(&target)) {
+            Verdict::Ignored => return self.leave(),
+            Verdict::Unmatched => None,
+            Verdict::Watch(candidate) => Some(candidate),
+        };
+        let wants_body = candidate.as_ref().is_some_and(Candidate::may_ask_for_new_id);
+        let encodes = request.accept_encoding.is_some_and(|value| value != b"identity");
+        let identity = config.identity_encoding && candidate.is_some() && encodes;
+        self.state = State::Asked(Box::new(Asked {
+            method: request.method,
+            target,
+            authority: String::from_utf8_lossy(&request.authority).into_owned(),
+            request_id: request.request_id,
+            traceparent: request.traceparent,
+            candidate,
+            body: if wants_body { Body::Kept(Vec::new()) } else { Body::Lost(Thin::Empty) },
+        }));
+        OnRequest::Watch { identity }
+    }
+
+    /// A piece of the request's body of this size is there; says whether it is to be copied.
+    pub fn wants_request(&mut self, size: usize) -> bool {
+        match &mut self.state {
+            State::Asked(asked) => asked.body.wants(size, MAX_REQUEST_BODY),
+            _ => false,
+        }
+    }
+
+    /// The piece that [`wants_request`](Self::wants_request) asked for; `None` if the host would not give it.
+    pub fn on_request_body(&mut self, piece: Option<Vec<u8>>) {
+        if let State::Asked(asked) = &mut self.state {
+            asked.body.push(piece);
+        }
+    }
+
+    /// Response headers came, and with them perhaps the end.
+    ///
+    /// `is_foreign` says whether the answer is none of the API's own; it costs calls to the host and is asked only of
+    /// answers that would count.
+    pub fn on_response(
+        &mut self,
+        headers: Headers,
+        ends: bool,
+        is_foreign: impl FnOnce() -> bool,
+    ) -> Option<Observation> {
+        let State::Asked(asked) = std::mem::replace(&mut self.state, State::Finished) else { return None };
+        let head = ResponseHead::read(headers).filter(|head| !head.never)?;
+        let counts = match &asked.candidate {
+            Some(candidate) => candidate.accepts(head.status),
+            None => (200..300).contains(&head.status) && head.status != 202,
+        };
+        if !counts || is_foreign() {
+            return None;
+        }
+        // The data of a DELETE are the path's parameters, and what fits no rule has none: neither waits for a body.
+        let needs_body = asked.candidate.is_some() && asked.method != Method::Delete;
+        let body = match &head {
+            _ if ends || !needs_body => Body::Lost(Thin::Empty),
+            ResponseHead { encoded: true, .. } => Body::Lost(Thin::Encoded),
+            ResponseHead { media: Media::Other, .. } => Body::Lost(Thin::NotJson),
+            _ => Body::Kept(Vec::new()),
+        };
+        let settled = ends || !needs_body;
+        let answered = Box::new(Answered { asked: *asked, head, body });
+        self.state = State::Answered(answered);
+        if settled { self.finish() } else { None }
+    }
+
+    /// A piece of the response's body of this size is there; says whether it is to be copied.
+    pub fn wants_response(&mut self, config: &Config, size: usize) -> bool {
+        match &mut self.state {
+            State::Answered(answered) => answered.body.wants(size, config.max_body_bytes),
+            _ => false,
+        }
+    }
+
+    /// The piece that [`wants_response`](Self::wants_response) asked for; `None` if the host would not give it.
+    pub fn on_response_body(&mut self, piece: Option<Vec<u8>>) {
+        if let State::Answered(answered) = &mut self.state {
+            answered.body.push(piece);
+        }
+    }
+
+    /// The memory for exchanges under way is used up: this one goes on without its body.
+    pub fn give_up_body(&mut self) {
+        match &mut self.state {
+            State::Asked(asked) => asked.body = Body::Lost(Thin::TooLarge),
+            State::Answered(answered) => answered.body = Body::Lost(Thin::TooLarge),
+            State::Unseen | State::Finished => {}
+        }
+    }
+
+    /// How many bytes of bodies this exchange holds.
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Asked(asked) => asked.body.held(),
+            State::Answered(answered) => answered.body.held() + answered.asked.body.held(),
+            State::Unseen | State::Finished => 0,
+        }
+    }
+
+    /// Whether the response's headers are still awaited.
+    pub fn awaits_response(&self) -> bool {
+        matches!(self.state, State::Asked(_))
+    }
+
+    /// Whether the response's end is still awaited.
+    pub fn awaits_end(&self) -> bool {
+        matches!(self.state, State::Answered(_))
+    }
+
+    /// The response ended as it should, with data or with trailers.
+    pub fn on_end(&mut self) -> Option<Observation> {
+        self.finish()
+    }
+
+    /// The exchange is over. If its response never ended, it broke off behind a success: the write is committed.
+    pub fn on_log(&mut self) -> Option<Observation> {
+        if let State::Answered(answered) = &mut self.state {
+            answered.body = Body::Lost(Thin::Incomplete);
+        }
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Option<Observation> {
+        match std::mem::replace(&mut self.state, State::Finished) {
+            State::Answered(answered) => {
+                let Answered { asked, head, mut body } = *answered;
+                if body == Body::Kept(Vec::new()) {
+                    body = Body::Lost(Thin::Empty);
+                }
+                Some(Observation { asked, head, body })
+            }
+            State::Unseen | State::Asked(_) | State::Finished => None,
+        }
+    }
+
+    fn leave(&mut self) -> OnRequest {
+        self.state = State::Finished;
+        OnRequest::Leave
+    }
+}
+
+impl Body {
+    /// Whether a piece of this size is to be copied; one too many loses the body.
+    fn wants(&mut self, size: usize, limit: usize) -> bool {
+        match self {
+            Self::Kept(bytes) if size > limit.saturating_sub(bytes.len()) => {
+                *self = Self::Lost(Thin::TooLarge);
+                false
+            }
+            Self::Kept(_) => size > 0,
+            Self::Lost(_) => false,
+        }
+    }
+
+    fn push(&mut self, piece: Option<Vec<u8>>) {
+        match (&mut *self, piece) {
+            // Most bodies come in one piece, which then needs no copy.
+            (Self::Kept(bytes), Some(piece)) if bytes.is_empty() => *bytes = piece,
+            (Self::Kept(bytes), Some(piece)) => bytes.extend_from_slice(&piece),
+            (Self::Kept(_), None) => *self = Self::Lost(Thin::Incomplete),
+            (Self::Lost(_), _) => {}
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Kept(bytes) => bytes.len(),
+            Self::Lost(_) => 0,
+        }
+    }
+}
+
+/// The request's headers, as far as they matter.
+struct Request {
+    method: Method,
+    path: Vec<u8>,
+    authority: Vec<u8>,
+    accept_encoding: Option<Vec<u8>>,
+    request_id: Option<String>,
+    traceparent: Option<String>,
+}
+
+impl Request {
+    /// `None` for a request that no rule can make an event of: no write, or gRPC.
+    fn read(headers: Headers) -> Option<Self> {
+        let (mut method, mut path, mut authority) = (None, None, Vec::new());
+        let (mut accept_encoding, mut request_id, mut traceparent) = (None, None, None);
+        for (name, value) in headers {
+            match name.as_str() {
+                ":method" => method = Some(Method::parse(&value)?),
+                ":path" => path = Some(value),
+                ":authority" => authority = value,
+                "content-type" if is_grpc(&value) => return None,
+                "accept-encoding" => accept_encoding = Some(value),
+                "x-request-id" => request_id = attribute(value),
+                "traceparent" => traceparent = attribute(value),
+                _ => {}
+            }
+        }
+        Some(Self { method: method?, path: path?, authority, accept_encoding, request_id, traceparent })
+    }
+}
+
+impl ResponseHead {
+    fn read(headers: Headers) -> Option<Self> {
+        let mut status = None;
+        let mut head = Self {
+            status: 0,
+            etag: None,
+            location: None,
+            media: Media::Unsaid,
+            encoded: false,
+            never: false,
+        };
+        for (name, value) in headers {
+            match name.as_str() {
+                ":status" => status = std::str::from_utf8(&value).ok()?.parse().ok(),
+                "content-type" => {
+                    head.never |= is_grpc(&value);
+                    head.media = Media::of(&value);
+                }
+                "content-encoding" => {
+                    head.encoded = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
+                }
+                "etag" => head.etag = attribute(value),
+                "location" => head.location = String::from_utf8(value).ok(),
+                // The companion's own answer to a hand-over that someone routed through this very filter.
+                "gatehook-ack" => head.never = true,
+                _ => {}
+            }
+        }
+        status.map(|status| Self { status, ..head })
+    }
+}
+
+impl Media {
+    fn of(content_type: &[u8]) -> Self {
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let essence = essence.to_ascii_lowercase();
+        match essence.as_slice() {
+            b"application/json" | b"text/json" => Self::Json,
+            essence if essence.ends_with(b"+json") => Self::Json,
+            b"" | b"text/plain" => Self::Unsaid,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Observation {
+    /// Whether a bare string or number would be a representation, because the API calls it JSON.
+    pub fn says_json(&self) -> bool {
+        self.head.media == Media::Json
+    }
+}
+
+fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+}
+
+/// A header value as an event attribute: visible ASCII and spaces, at most 256 bytes; anything else is left out.
+fn attribute(value: Vec<u8>) -> Option<String> {
+    let fits =
+        !value.is_empty() && value.len() <= 256 && value.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    String::from_utf8(value).ok().filter(|_| fits)
+}
