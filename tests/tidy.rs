@@ -27,9 +27,8 @@ fn files_and_functions_stay_short() {
         }
         for (name, line, length) in functions(code) {
             if length > MAX_FUNCTION_LINES {
-                faults.push(format!(
-                    "{path}:{line}: {name} has {length} lines, at most {MAX_FUNCTION_LINES}"
-                ));
+                faults
+                    .push(format!("{path}:{line}: {name} has {length} lines, at most {MAX_FUNCTION_LINES}"));
             }
         }
     }
@@ -45,16 +44,8 @@ fn only_the_envoy_adapter_names_the_host() {
 
 #[test]
 fn only_the_store_holds_sql() {
-    let words = [
-        "rusqlite",
-        "SELECT ",
-        "INSERT INTO",
-        "DELETE FROM",
-        "CREATE TABLE",
-    ];
-    let faults = mentions(&words, |path| {
-        path.starts_with("companion/src/store") || path == OWN
-    });
+    let words = ["rusqlite", "SELECT ", "INSERT INTO", "DELETE FROM", "CREATE TABLE"];
+    let faults = mentions(&words, |path| path.starts_with("companion/src/store") || path == OWN);
     report(&faults);
 }
 
@@ -104,14 +95,11 @@ fn everything_comes_from_the_public_registries() {
     let settings = ["replace-with", "[source.", "[registries", "registry ="];
     for (path, text) in sources("toml") {
         if let Some(setting) = settings.iter().find(|setting| text.contains(**setting)) {
-            faults.push(format!(
-                "{path}: {setting} belongs to a machine, not to the repository"
-            ));
+            faults.push(format!("{path}: {setting} belongs to a machine, not to the repository"));
         }
     }
-    for (path, _) in sources("rs")
-        .into_iter()
-        .filter(|(path, text)| path != OWN && text.contains("index-url"))
+    for (path, _) in
+        sources("rs").into_iter().filter(|(path, text)| path != OWN && text.contains("index-url"))
     {
         faults.push(format!("{path}: the index is the machine's choice"));
     }
@@ -137,11 +125,7 @@ fn mentions(words: &[&str], allowed: impl Fn(&str) -> bool) -> Vec<String> {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             if let Some(word) = words.iter().find(|word| code.contains(**word)) {
-                faults.push(format!(
-                    "{path}:{}: {} does not belong here",
-                    number + 1,
-                    word.trim()
-                ));
+                faults.push(format!("{path}:{}: {} does not belong here", number + 1, word.trim()));
             }
         }
     }
@@ -153,10 +137,7 @@ fn sources(extension: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     collect(workspace::root(), extension, &mut found);
     found.sort();
-    assert!(
-        !found.is_empty() || extension != "rs",
-        "a repository without sources"
-    );
+    assert!(!found.is_empty() || extension != "rs", "a repository without sources");
     found
 }
 
@@ -192,9 +173,7 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         let indentation = &line[..line.len() - code.len()];
         let Some(name) = function_name(code) else { continue };
         let ends = [format!("{indentation}}}"), format!("{indentation};")];
-        let body = lines[start..]
-            .iter()
-            .position(|line| ends.iter().any(|end| line == end));
+        let body = lines[start..].iter().position(|line| ends.iter().any(|end| line == end));
         let one_line = code.ends_with('}') || code.ends_with(';');
         if let (Some(length), false) = (body, one_line) {
             found.push((name, start + 1, length + 1));
@@ -205,19 +184,9 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
 
 fn function_name(code: &str) -> Option<String> {
     let (before, after) = code.split_once("fn ")?;
-    let qualifiers = [
-        "pub",
-        "pub(crate)",
-        "pub(super)",
-        "async",
-        "const",
-        "extern",
-        "\"C\"",
-    ];
+    let qualifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "extern", "\"C\""];
     let is_declaration = before.split_whitespace().all(|word| qualifiers.contains(&word));
-    let name: String = after
-        .chars()
-        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
-        .collect();
+    let name: String =
+        after.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
     (is_declaration && !name.is_empty()).then_some(name)
 }

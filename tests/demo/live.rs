@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use harness::workspace::RunDirectory;
 use harness::{companion, process};
 
 use crate::parts::{COLLECTION, Parts, Subscriber};
@@ -12,7 +13,7 @@ use crate::screen::{Screen, Tone, milliseconds};
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Shows how to try it by hand, then every delivery, until a signal stops the process with all that it started.
-pub(crate) async fn stay_up(screen: &Screen, parts: &Parts) -> Result<()> {
+pub(crate) async fn stay_up(screen: &Screen, parts: &Parts, run: &RunDirectory) -> Result<()> {
     process::on_signal(|| {
         println!("\n  Every process is stopped.");
         0
@@ -29,7 +30,7 @@ pub(crate) async fn stay_up(screen: &Screen, parts: &Parts) -> Result<()> {
     screen.line(&format!("  subscribe  curl {admin} {body} \\"));
     screen.line("               '{\"target_url\": \"http://127.0.0.1:9000/yours\", \"events\": [\"*\"]}' \\");
     screen.line(&format!("               http://{own}/v1/subscriptions"));
-    screen.line(&format!("  logs       {}", parts.run.path().display()));
+    screen.line(&format!("  logs       {}", run.path().display()));
     screen.heading("Deliveries, as they arrive (Ctrl-C ends it)");
     tokio::try_join!(follow(screen, &parts.steady), follow(screen, &parts.flaky))?;
     Ok(())
@@ -46,11 +47,7 @@ async fn follow(screen: &Screen, subscriber: &Subscriber) -> Result<()> {
                 Err(reason) => screen.paint(Tone::Bad, reason),
             };
             let at = milliseconds(arrival.at.saturating_duration_since(began));
-            screen.done(
-                subscriber.name,
-                &format!("{}   {verdict}", arrival.event_type()),
-                &at,
-            );
+            screen.done(subscriber.name, &format!("{}   {verdict}", arrival.event_type()), &at);
             screen.object(&arrival.json());
         }
         shown = arrivals.len();

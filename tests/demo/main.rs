@@ -9,9 +9,11 @@ mod screen;
 mod story;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Parser;
+use harness::workspace::RunDirectory;
 
 use crate::parts::Parts;
 use crate::screen::{Screen, Tone};
@@ -39,20 +41,23 @@ async fn main() -> ExitCode {
 }
 
 async fn run(screen: &Screen, arguments: &Arguments) -> Result<()> {
-    screen.line(&screen.paint(
-        Tone::Strong,
-        "Gatehook: an API that knows nothing of webhooks gets them",
-    ));
+    screen.line(&screen.paint(Tone::Strong, "Gatehook: an API that knows nothing of webhooks gets them"));
     screen.line("\n  caller → Envoy [filter] → API");
     screen.line("                 └─ events → companion → signed webhooks → receivers");
-    let parts = Parts::start(screen).await?;
-    if let Err(error) = story::tell(screen, &parts).await {
-        parts.run.keep();
-        screen.line(&format!("\n{}", parts.run.log_tails(15)));
-        return Err(error);
+    let run = RunDirectory::create()?;
+    let outcome = tell(screen, arguments, &run).await;
+    if outcome.is_err() {
+        run.keep();
+        screen.line(&format!("\n{}", run.log_tails(15)));
     }
+    outcome
+}
+
+async fn tell(screen: &Screen, arguments: &Arguments, run: &Arc<RunDirectory>) -> Result<()> {
+    let parts = Parts::start(screen, run).await?;
+    story::tell(screen, &parts).await?;
     if !arguments.once {
-        live::stay_up(screen, &parts).await?;
+        live::stay_up(screen, &parts, run).await?;
     }
     Ok(())
 }

@@ -29,7 +29,6 @@ pub(crate) struct Parts {
     pub(crate) flaky: Subscriber,
     pub(crate) gone: Subscriber,
     _kinto: Kinto,
-    pub(crate) run: Arc<RunDirectory>,
 }
 
 /// A receiver with its subscription.
@@ -48,55 +47,27 @@ impl Subscriber {
 
 impl Parts {
     /// Starts them all, showing each.
-    pub(crate) async fn start(screen: &Screen) -> Result<Self> {
+    pub(crate) async fn start(screen: &Screen, run: &Arc<RunDirectory>) -> Result<Self> {
         bring(screen).await?;
         screen.heading("Starting");
-        let run = RunDirectory::create()?;
         let since = Instant::now();
-        let kinto = screen.wait_for("API", since, start_kinto(&run)).await?;
+        let kinto = screen.wait_for("API", since, start_kinto(run)).await?;
         let since = Instant::now();
-        let companion = screen.wait_for("companion", since, start_companion(&run)).await?;
+        let companion = screen.wait_for("companion", since, start_companion(run)).await?;
         let since = Instant::now();
-        let gateway = screen
-            .wait_for("Envoy", since, start_gateway(&run, &kinto, &companion))
-            .await?;
+        let gateway = screen.wait_for("Envoy", since, start_gateway(run, &kinto, &companion)).await?;
 
         screen.heading("Subscribing, through the companion's REST API");
         let flaky = |number| {
-            if number < FAILURES {
-                Reply::Status(500)
-            } else {
-                Reply::Status(200)
-            }
+            if number < FAILURES { Reply::Status(500) } else { Reply::Status(200) }
         };
-        let steady = subscribe(
-            screen,
-            &companion,
-            "steady",
-            Receiver::start().await?,
-            "takes whatever comes",
-        )
-        .await?;
+        let steady =
+            subscribe(screen, &companion, "steady", Receiver::start().await?, "takes whatever comes").await?;
         let manner = "answers 500 twice before it recovers";
-        let flaky = subscribe(
-            screen,
-            &companion,
-            "flaky",
-            Receiver::scripted(flaky).await?,
-            manner,
-        )
-        .await?;
+        let flaky = subscribe(screen, &companion, "flaky", Receiver::scripted(flaky).await?, manner).await?;
         let gone = Receiver::scripted(|_| Reply::Status(410)).await?;
         let gone = subscribe(screen, &companion, "gone", gone, "answers 410, for it is no more").await?;
-        Ok(Self {
-            gateway,
-            companion,
-            steady,
-            flaky,
-            gone,
-            _kinto: kinto,
-            run,
-        })
+        Ok(Self { gateway, companion, steady, flaky, gone, _kinto: kinto })
     }
 }
 
@@ -117,12 +88,7 @@ async fn bring(screen: &Screen) -> Result<()> {
         Kinto::bring()?;
         Ok(((), format!("Kinto {}, from PyPI", harness::kinto::VERSION)))
     });
-    for (name, task) in [
-        ("Envoy", envoy),
-        ("API", kinto),
-        ("filter", filter),
-        ("companion", companion),
-    ] {
+    for (name, task) in [("Envoy", envoy), ("API", kinto), ("filter", filter), ("companion", companion)] {
         screen.wait_for(name, since, async { task.await? }).await?;
     }
     Ok(())
@@ -136,15 +102,10 @@ async fn start_kinto(run: &Arc<RunDirectory>) -> Result<(Kinto, String)> {
 }
 
 async fn start_companion(run: &Arc<RunDirectory>) -> Result<(Companion, String)> {
-    let settings = Settings {
-        retry_schedule: RETRY_SCHEDULE.into(),
-        ..Settings::default()
-    };
+    let settings =
+        Settings { profile: Profile::Dev, retry_schedule: RETRY_SCHEDULE.into(), ..Settings::default() };
     let companion = Companion::start(run, settings).await?;
-    let what = format!(
-        "{}   events, subscriptions, deliveries in SQLite",
-        companion.address()
-    );
+    let what = format!("{}   events, subscriptions, deliveries in SQLite", companion.address());
     Ok((companion, what))
 }
 
@@ -159,9 +120,7 @@ async fn start_gateway(
         "noun": "contact",
         "unwrap": "/data",
     }]});
-    let gateway = Gateway::before(kinto.address(), companion.address())
-        .filter(&filter)
-        .concurrency(2);
+    let gateway = Gateway::before(kinto.address(), companion.address()).filter(&filter).concurrency(2);
     let gateway = gateway.start(run).await?;
     let what = format!("{}   envoy/envoy.yaml, with the filter in it", gateway.address());
     Ok((gateway, what))
@@ -179,14 +138,6 @@ async fn subscribe(
         .subscribe(&receiver, &["contact.*"])
         .await
         .with_context(|| format!("cannot subscribe {name}"))?;
-    screen.done(
-        name,
-        &format!("contact.*         {manner}"),
-        &crate::screen::milliseconds(since.elapsed()),
-    );
-    Ok(Subscriber {
-        name,
-        receiver,
-        subscription,
-    })
+    screen.done(name, &format!("contact.*         {manner}"), &crate::screen::milliseconds(since.elapsed()));
+    Ok(Subscriber { name, receiver, subscription })
 }

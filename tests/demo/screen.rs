@@ -45,12 +45,7 @@ impl Screen {
                 println!("  ·           {line}");
             }
         });
-        Self {
-            colour: terminal && !unwanted,
-            terminal,
-            started: Instant::now(),
-            note,
-        }
+        Self { colour: terminal && !unwanted, terminal, started: Instant::now(), note }
     }
 
     /// Time since the demo began.
@@ -67,11 +62,7 @@ impl Screen {
             Tone::Good => "32",
             Tone::Bad => "31",
         };
-        if self.colour && !code.is_empty() {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour && !code.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// Writes a line; whoever reads it may have gone, which is no failure of the demo.
@@ -99,10 +90,7 @@ impl Screen {
         let name = self.paint(tone, &format!("{name:<10}"));
         let width = WIDTH - 25;
         let what = format!("{:<width$}", cut(what, width));
-        let row = format!(
-            "  {mark} {name} {what} {}",
-            self.paint(Tone::Faint, &format!("{took:>9}"))
-        );
+        let row = format!("  {mark} {name} {what} {}", self.paint(Tone::Faint, &format!("{took:>9}")));
         self.line(row.trim_end());
     }
 
@@ -142,10 +130,7 @@ impl Screen {
         let Some(object) = value.as_object() else { return };
         for (name, member) in object {
             let line = cut(&format!("{name:<10} {member}"), WIDTH - 16);
-            self.line(&self.paint(
-                Tone::Faint,
-                &format!("{:15}{line}", "│").replacen("│", "    │", 1),
-            ));
+            self.line(&self.paint(Tone::Faint, &format!("{:15}{line}", "│").replacen("│", "    │", 1)));
         }
     }
 }

@@ -19,20 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Tells it, and checks it on the way.
 pub(crate) async fn tell(screen: &Screen, parts: &Parts) -> Result<()> {
     let contact = json!({"data": {"name": "Ada Lovelace", "email": "ada@example.com"}});
-    let created = write(
-        screen,
-        parts,
-        Method::POST,
-        COLLECTION,
-        Some(&contact),
-        201,
-        "contact.create",
-    )
-    .await?;
-    let id = created.body.json()?["data"]["id"]
-        .as_str()
-        .context("Kinto gives an id")?
-        .to_owned();
+    let created =
+        write(screen, parts, Method::POST, COLLECTION, Some(&contact), 201, "contact.create").await?;
+    let id = created.body.json()?["data"]["id"].as_str().context("Kinto gives an id")?.to_owned();
     ensure!(
         created.delivered["data"] == created.body.json()?["data"],
         "the event is not what the API answered"
@@ -42,25 +31,10 @@ pub(crate) async fn tell(screen: &Screen, parts: &Parts) -> Result<()> {
 
     let path = format!("{COLLECTION}/{id}");
     let change = json!({"data": {"email": "countess@example.com"}});
-    let updated = write(
-        screen,
-        parts,
-        Method::PATCH,
-        &path,
-        Some(&change),
-        200,
-        "contact.update",
-    )
-    .await?;
-    ensure!(
-        updated.delivered["data"]["email"] == "countess@example.com",
-        "the update is not in the event"
-    );
+    let updated = write(screen, parts, Method::PATCH, &path, Some(&change), 200, "contact.update").await?;
+    ensure!(updated.delivered["data"]["email"] == "countess@example.com", "the update is not in the event");
     let deleted = write(screen, parts, Method::DELETE, &path, None, 200, "contact.delete").await?;
-    ensure!(
-        deleted.delivered["data"]["id"] == id.as_str(),
-        "the deletion names another contact"
-    );
+    ensure!(deleted.delivered["data"]["id"] == id.as_str(), "the deletion names another contact");
 
     screen.heading("What held");
     screen.done(
@@ -98,11 +72,7 @@ async fn write(
 ) -> Result<Written> {
     screen.heading(&format!("{method} {}", shorten(path)));
     let call = as_user(parts.gateway.caller().call(method.clone(), path), "ada");
-    let call = if let Some(body) = body {
-        call.json(body)
-    } else {
-        call
-    };
+    let call = if let Some(body) = body { call.json(body) } else { call };
     let started = Instant::now();
     let response = call.send().await?.expect(expected)?;
     let answered = Instant::now();
@@ -114,10 +84,7 @@ async fn write(
 
     let steady = &parts.steady.receiver;
     let of_type = |arrivals: &[Arc<Arrival>]| {
-        arrivals
-            .iter()
-            .find(|arrival| arrival.event_type() == event_type)
-            .cloned()
+        arrivals.iter().find(|arrival| arrival.event_type() == event_type).cloned()
     };
     let arrival = steady.wait_until(DEADLINE, of_type).await?;
     if let Err(reason) = &arrival.verified {
@@ -125,25 +92,12 @@ async fn write(
     }
     let event = event(parts, event_type).await?;
     let subject = event["subject"].as_str().unwrap_or_default();
-    screen.step(
-        "event",
-        &format!("{event_type}   subject …{}", last_segments(subject)),
-        "",
-    );
+    screen.step("event", &format!("{event_type}   subject …{}", last_segments(subject)), "");
     let after = arrival.at.saturating_duration_since(answered);
-    screen.done(
-        "steady",
-        "200, signature verified",
-        &format!("+{}", milliseconds(after)),
-    );
+    screen.done("steady", "200, signature verified", &format!("+{}", milliseconds(after)));
     let delivered = arrival.json();
     screen.object(&delivered);
-    Ok(Written {
-        body: response,
-        answered,
-        arrival,
-        delivered,
-    })
+    Ok(Written { body: response, answered, arrival, delivered })
 }
 
 /// The event as the companion keeps it.
@@ -157,22 +111,11 @@ async fn event(parts: &Parts, event_type: &str) -> Result<Value> {
 async fn recovery(screen: &Screen, parts: &Parts, answered: Instant) -> Result<String> {
     let arrivals = parts.flaky.receiver.wait_for(FAILURES + 1, DEADLINE).await?;
     for (number, arrival) in arrivals.iter().enumerate() {
-        ensure!(
-            arrival.verified.is_ok(),
-            "attempt {number} does not verify: {:?}",
-            arrival.verified
-        );
-        let after = format!(
-            "+{}",
-            milliseconds(arrival.at.saturating_duration_since(answered))
-        );
+        ensure!(arrival.verified.is_ok(), "attempt {number} does not verify: {:?}", arrival.verified);
+        let after = format!("+{}", milliseconds(arrival.at.saturating_duration_since(answered)));
         let attempt = format!("attempt {}", number + 1);
         if arrival.was_taken() {
-            screen.done(
-                parts.flaky.name,
-                &format!("{attempt}: 200, signature verified"),
-                &after,
-            );
+            screen.done(parts.flaky.name, &format!("{attempt}: 200, signature verified"), &after);
         } else {
             screen.step(parts.flaky.name, &format!("{attempt}: 500"), &after);
         }
@@ -185,20 +128,12 @@ async fn recovery(screen: &Screen, parts: &Parts, answered: Instant) -> Result<S
     let delivered = |deliveries: &Value| deliveries["data"][0]["status"] == "delivered";
     let deliveries = parts
         .companion
-        .read_until(
-            &format!("/v1/deliveries?subscription={}", parts.flaky.id()),
-            delivered,
-        )
+        .read_until(&format!("/v1/deliveries?subscription={}", parts.flaky.id()), delivered)
         .await?;
-    let id = deliveries["data"][0]["id"]
-        .as_str()
-        .context("a delivery has an id")?;
+    let id = deliveries["data"][0]["id"].as_str().context("a delivery has an id")?;
     let delivery = parts.companion.read(&format!("/v1/deliveries/{id}")).await?;
     let attempts = delivery["attempts"].as_array().map_or(0, Vec::len);
-    ensure!(
-        attempts == FAILURES + 1,
-        "the companion recorded {attempts} attempts"
-    );
+    ensure!(attempts == FAILURES + 1, "the companion recorded {attempts} attempts");
     Ok(format!(
         "the flaky receiver got it on attempt {attempts}, under one webhook-id; the companion says delivered"
     ))
@@ -208,13 +143,8 @@ async fn recovery(screen: &Screen, parts: &Parts, answered: Instant) -> Result<S
 async fn switched_off(screen: &Screen, parts: &Parts, answered: Instant) -> Result<String> {
     let arrival = parts.gone.receiver.wait_for(1, DEADLINE).await?;
     let path = format!("/v1/subscriptions/{}", parts.gone.id());
-    let off = parts
-        .companion
-        .read_until(&path, |subscription| subscription["status"] == "off")
-        .await?;
-    let reason = off["off_reason"]
-        .as_str()
-        .context("a subscription that went off says why")?;
+    let off = parts.companion.read_until(&path, |subscription| subscription["status"] == "off").await?;
+    let reason = off["off_reason"].as_str().context("a subscription that went off says why")?;
     let at = arrival.first().context("it arrived")?.at;
     let after = format!("+{}", milliseconds(at.saturating_duration_since(answered)));
     screen.done(parts.gone.name, "410, its subscription goes off", &after);
@@ -223,26 +153,19 @@ async fn switched_off(screen: &Screen, parts: &Parts, answered: Instant) -> Resu
 
 /// Changes one letter of a genuine message and shows that the verifier notices.
 fn tampering(genuine: &Arrival, subscriber: &Subscriber) -> Result<String> {
-    let secret = subscriber.subscription["secret"]
-        .as_str()
-        .context("the secret was shown")?;
+    let secret = subscriber.subscription["secret"].as_str().context("the secret was shown")?;
     receiver::verify(secret, &genuine.body, &genuine.headers).map_err(anyhow::Error::msg)?;
     let forged = String::from_utf8(genuine.body.to_vec())?.replacen("countess", "impostor", 1);
     ensure!(forged.as_bytes() != genuine.body, "nothing was changed");
     match receiver::verify(secret, forged.as_bytes(), &genuine.headers) {
         Ok(()) => anyhow::bail!("a forged body was taken for genuine"),
-        Err(reason) => Ok(format!(
-            "the same message with a changed e-mail address is refused: {reason}"
-        )),
+        Err(reason) => Ok(format!("the same message with a changed e-mail address is refused: {reason}")),
     }
 }
 
 /// A path with the long id of a record cut short.
 fn shorten(path: &str) -> String {
-    match path
-        .strip_prefix(COLLECTION)
-        .and_then(|rest| rest.strip_prefix('/'))
-    {
+    match path.strip_prefix(COLLECTION).and_then(|rest| rest.strip_prefix('/')) {
         Some(id) => format!("{COLLECTION}/{}", cut(id, 9)),
         None => path.to_owned(),
     }

@@ -82,9 +82,7 @@ async fn accept(ingest: &Client, number: usize) -> Result<()> {
         "type": "contact.create",
         "data": {"id": number.to_string()},
     });
-    let call = ingest
-        .post("/v1/events")
-        .header("content-type", "application/cloudevents+json");
+    let call = ingest.post("/v1/events").header("content-type", "application/cloudevents+json");
     let answer = call.body(event.to_string()).send().await?.expect(202)?;
     ensure!(
         answer.header("gatehook-ack") == "accepted=1;repeated=0;refused=0",

@@ -23,13 +23,7 @@ async fn changes_under_load(run: &Arc<RunDirectory>) -> Result<()> {
     let mut world = World::start(run, |gateway| gateway.listeners_from_file().concurrency(2)).await?;
     let (next, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            tokio::spawn(write(
-                world.gateway.caller(),
-                Arc::clone(&next),
-                Arc::clone(&over),
-            ))
-        })
+        .map(|_| tokio::spawn(write(world.gateway.caller(), Arc::clone(&next), Arc::clone(&over))))
         .collect();
     for change in 1..=CHANGES {
         let before = next.load(Ordering::Relaxed);
@@ -40,6 +34,8 @@ async fn changes_under_load(run: &Arc<RunDirectory>) -> Result<()> {
         let busy = async || (next.load(Ordering::Relaxed) > before + 50).then_some(());
         wait::until("the callers to go on", wait::PATIENCE, busy).await?;
     }
+    // The load goes on until the last of the old listeners is gone, and with it the old root of every worker.
+    world.gateway.metric_becomes("envoy_listener_manager_total_listeners_draining", 0).await?;
     over.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await??;

@@ -36,9 +36,7 @@ fn api(seen: &Seen) -> Answer {
     let last = seen.path.rsplit('/').next().unwrap_or_default();
     match last {
         "reset" => Answer::reset(),
-        "upgrade" => Answer::empty(101)
-            .header("connection", "upgrade")
-            .header("upgrade", "websocket"),
+        "upgrade" => Answer::empty(101).header("connection", "upgrade").header("upgrade", "websocket"),
         "grpc" => Answer::sized(200, vec![0; 5]).header("content-type", "application/grpc"),
         "ok" | "" => Answer::json(200, "{}"),
         status => Answer::json(status.parse().unwrap_or(500), "{}"),
@@ -71,17 +69,10 @@ async fn leaves_no_event(run: &Arc<RunDirectory>) -> Result<()> {
     let caller = gateway.caller();
     for (method, path, expected) in CASES {
         let call = caller.call(method.clone(), path).body("{}");
-        let call = if path.ends_with("grpc") {
-            call.header("content-type", "application/grpc")
-        } else {
-            call
-        };
+        let call =
+            if path.ends_with("grpc") { call.header("content-type", "application/grpc") } else { call };
         let answer = call.send().await.with_context(|| format!("{method} {path}"))?;
-        ensure!(
-            answer.status == expected,
-            "{method} {path} was answered {}",
-            answer.status
-        );
+        ensure!(answer.status == expected, "{method} {path} was answered {}", answer.status);
     }
     let upgrade =
         "GET /things/upgrade HTTP/1.1\r\nhost: api\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
@@ -91,11 +82,7 @@ async fn leaves_no_event(run: &Arc<RunDirectory>) -> Result<()> {
     }
 
     // The outbox keeps the order, so whatever came before the last write would have arrived before it.
-    caller
-        .call(Method::DELETE, "/things/ok")
-        .send()
-        .await?
-        .expect(200)?;
+    caller.call(Method::DELETE, "/things/ok").send().await?.expect(200)?;
     let events = recorder.accepted_until("thing.delete").await?;
     ensure!(events.len() == 1, "something else left an event: {events:#?}");
     ensure!(

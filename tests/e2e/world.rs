@@ -47,27 +47,15 @@ impl World {
         let companion = Companion::start(run, Settings::default()).await?;
         let receiver = Receiver::start().await?;
         companion.subscribe(&receiver, &["*"]).await?;
-        let gateway = change(Gateway::before(upstream.address(), companion.address()))
-            .start(run)
-            .await?;
-        Ok(Self {
-            gateway,
-            companion,
-            receiver,
-            _upstream: upstream,
-        })
+        let gateway = change(Gateway::before(upstream.address(), companion.address())).start(run).await?;
+        Ok(Self { gateway, companion, receiver, _upstream: upstream })
     }
 }
 
 /// Creates a contact with this number.
 pub(crate) async fn create(caller: &Client, number: usize) -> Result<()> {
     let contact = json!({"id": number.to_string(), "name": "Ada"});
-    caller
-        .post("/v1/contacts")
-        .json(&contact)
-        .send()
-        .await?
-        .expect(201)?;
+    caller.post("/v1/contacts").json(&contact).send().await?.expect(201)?;
     Ok(())
 }
 

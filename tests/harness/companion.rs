@@ -1,12 +1,15 @@
 //! The companion as a process: built, started, frozen, killed, started again, and spoken to through its own API.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -22,10 +25,15 @@ pub const ADMIN_TOKEN: &str = "demo-admin-token";
 /// The token with which the filter hands events over.
 pub const INGEST_TOKEN: &str = "demo-ingest-token";
 
+/// The file with the key that encrypts the secrets.
+const SECRET_KEY: &str = "secret.key";
+
 /// How the program is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
-    /// As the tests are, so that most of it is compiled already.
+    /// As `cargo test` does, so that everything it stands on is compiled already.
+    Tests,
+    /// Unoptimised, and nothing compiled but what it needs.
     Dev,
     /// As users run it; for benchmarks.
     Release,
@@ -33,44 +41,43 @@ pub enum Profile {
 
 /// Builds the program and gives its path; asks cargo once in each process.
 pub fn program(profile: Profile) -> Result<PathBuf> {
-    static DEV: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    static RELEASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let cell = if profile == Profile::Dev { &DEV } else { &RELEASE };
-    cell.get_or_init(|| build(profile).map_err(|error| format!("{error:#}")))
-        .clone()
-        .map_err(|reason| anyhow::anyhow!("{reason}"))
+    static BUILT: Mutex<BTreeMap<Profile, PathBuf>> = Mutex::new(BTreeMap::new());
+    // Held while cargo runs: the others would only wait for cargo's own lock.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = built.get(&profile) {
+        return Ok(program.clone());
+    }
+    let program = build(profile)?;
+    built.insert(profile, program.clone());
+    Ok(program)
 }
 
 fn build(profile: Profile) -> Result<PathBuf> {
-    let folder = if profile == Profile::Dev {
-        "debug"
-    } else {
-        "release"
-    };
+    let folder = if profile == Profile::Release { "release" } else { "debug" };
     if !workspace::target()?.join(folder).join("gatehook").exists() {
-        progress::report("companion: building (a minute the first time)");
+        progress::report("companion: building (a minute or two the first time)");
     }
     let mut command = workspace::cargo();
-    command.args(["build", "--quiet", "--package", "companion", "--bin", "gatehook"]);
-    command.args(["--message-format", "json-render-diagnostics"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .context("cannot run cargo")?;
+    command.args(["build", "--quiet", "--bin", "gatehook", "--message-format", "json-render-diagnostics"]);
+    match profile {
+        // Cargo unites the features of all that it builds at once. The same packages, and a test among them for the
+        // sake of the development dependencies, mean the same features as in `cargo test`, hence nothing to compile
+        // twice: a second instead of twenty.
+        Profile::Tests => command.args(["--workspace", "--test", "tidy"]),
+        Profile::Dev => command.args(["--package", "companion"]),
+        Profile::Release => command.args(["--package", "companion", "--release"]),
+    };
+    let output = command.stderr(Stdio::piped()).output().context("cannot run cargo")?;
     ensure!(
         output.status.success(),
         "the companion does not build:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     let messages = String::from_utf8(output.stdout)?;
-    let artifacts = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut programs = artifacts.filter_map(|artifact| Some(PathBuf::from(artifact["executable"].as_str()?)));
-    programs.next().context("cargo names no program")
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut own = artifacts.filter(|artifact| artifact["target"]["name"] == "gatehook");
+    let program = own.find_map(|artifact| Some(PathBuf::from(artifact["executable"].as_str()?)));
+    program.context("cargo names no program")
 }
 
 /// How to start it.
@@ -87,11 +94,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let retry_schedule = "0s,100ms,200ms,400ms,1s,2s,4s".into();
-        Self {
-            profile: Profile::Dev,
-            retry_schedule,
-            arguments: Vec::new(),
-        }
+        Self { profile: Profile::Tests, retry_schedule, arguments: Vec::new() }
     }
 }
 
@@ -108,12 +111,9 @@ impl Companion {
     /// Starts one on a port of the kernel's choice.
     pub async fn start(run: &Arc<RunDirectory>, settings: Settings) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut companion = Self {
-            run: Arc::clone(run),
-            settings,
-            address,
-            process: None,
-        };
+        // 32 bytes are all that a key is; a stable one, because a restart has to read what was encrypted before.
+        std::fs::write(run.join(SECRET_KEY), STANDARD.encode([7; 32]))?;
+        let mut companion = Self { run: Arc::clone(run), settings, address, process: None };
         companion.restart().await?;
         Ok(companion)
     }
@@ -127,14 +127,7 @@ impl Companion {
         let bound = async || bound_address(&std::fs::read_to_string(&log).ok()?);
         self.address = process.ready(wait::PATIENCE, bound).await?;
         let client = Client::http1(self.address);
-        let ready = async || {
-            client
-                .get("/readyz")
-                .send()
-                .await
-                .ok()
-                .filter(|answer| answer.status == 200)
-        };
+        let ready = async || client.get("/readyz").send().await.ok().filter(|answer| answer.status == 200);
         process.ready(wait::PATIENCE, ready).await?;
         self.process = Some(process);
         Ok(())
@@ -144,21 +137,13 @@ impl Companion {
         let mut command = Command::new(program);
         command.arg("serve");
         command.args(["--listen", &self.address.to_string()]);
-        command.args([
-            "--store",
-            &format!("sqlite:{}", self.run.join("gatehook.db").display()),
-        ]);
+        command.args(["--store", &format!("sqlite:{}", self.run.join("gatehook.db").display())]);
         command.args(["--allow-targets", "127.0.0.0/8"]);
         command.args(["--retry-schedule", &self.settings.retry_schedule]);
         command.args(&self.settings.arguments);
         // Secrets go by environment: arguments can be read by every user of the machine.
-        command
-            .env("GATEHOOK_ADMIN_TOKEN", ADMIN_TOKEN)
-            .env("GATEHOOK_INGEST_TOKEN", INGEST_TOKEN);
-        command.env(
-            "GATEHOOK_SECRET_KEY",
-            format!("file:{}", self.run.join("secret.key").display()),
-        );
+        command.env("GATEHOOK_ADMIN_TOKEN", ADMIN_TOKEN).env("GATEHOOK_INGEST_TOKEN", INGEST_TOKEN);
+        command.env("GATEHOOK_SECRET_KEY", format!("file:{}", self.run.join(SECRET_KEY).display()));
         command
     }
 
@@ -212,19 +197,9 @@ impl Companion {
     /// Makes a subscription and has the receiver trust its secret.
     pub async fn subscribe(&self, receiver: &Receiver, events: &[&str]) -> Result<Value> {
         let wanted = json!({"target_url": receiver.url(), "events": events});
-        let answer = self
-            .admin()
-            .post("/v1/subscriptions")
-            .json(&wanted)
-            .send()
-            .await?
-            .expect(201)?;
+        let answer = self.admin().post("/v1/subscriptions").json(&wanted).send().await?.expect(201)?;
         let subscription = answer.json()?;
-        receiver.trust(
-            subscription["secret"]
-                .as_str()
-                .context("a new subscription shows its secret")?,
-        );
+        receiver.trust(subscription["secret"].as_str().context("a new subscription shows its secret")?);
         Ok(subscription)
     }
 
@@ -262,19 +237,13 @@ impl Companion {
 
 /// The companion says where it listens as soon as it knows.
 fn bound_address(log: &str) -> Option<SocketAddr> {
-    let lines = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut listening = lines.filter(|line| message(line) == Some("listening"));
     let line = listening.next()?;
-    let address = line["address"]
-        .as_str()
-        .or_else(|| line["fields"]["address"].as_str())?;
+    let address = line["address"].as_str().or_else(|| line["fields"]["address"].as_str())?;
     address.parse().ok()
 }
 
 fn message(line: &Value) -> Option<&str> {
-    line["message"]
-        .as_str()
-        .or_else(|| line["fields"]["message"].as_str())
+    line["message"].as_str().or_else(|| line["fields"]["message"].as_str())
 }

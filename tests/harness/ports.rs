@@ -21,10 +21,7 @@ impl ReservedPort {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseport(true)?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        Ok(Self {
-            address: socket.local_addr()?,
-            _socket: socket,
-        })
+        Ok(Self { address: socket.local_addr()?, _socket: socket })
     }
 
     /// `127.0.0.1` and the port.

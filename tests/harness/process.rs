@@ -49,12 +49,7 @@ impl Process {
             .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
         running.insert(child.id());
         drop(running);
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-            _run: Arc::clone(run),
-        })
+        Ok(Self { name: name.to_owned(), child, log, _run: Arc::clone(run) })
     }
 
     /// The process id.
@@ -62,7 +57,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until the probe finds what it looks for; fails at once, with the log, when the process ends.
+    /// Waits until the probe finds what it looks for; fails at once when the process ends.
     pub async fn ready<T>(
         &mut self,
         deadline: Duration,
@@ -79,11 +74,10 @@ impl Process {
         .await;
         match found {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(status)) => bail!(
-                "{name} ended with {status} before it was ready\n{}",
-                self.log_tail(30)
-            ),
-            Err(error) => Err(error.context(self.log_tail(30))),
+            Ok(Err(status)) => {
+                bail!("{name} ended with {status} before it was ready; {} says why", self.log.display())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -125,9 +119,7 @@ impl Process {
 
     /// All that it has printed so far.
     pub fn log(&self) -> String {
-        fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// The end of what it printed, under a heading that says where the rest is.
@@ -192,18 +184,12 @@ fn stop_all() {
 /// Whether the process still runs; one that ended but was not waited for counts as gone.
 fn is_alive(id: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    let state = status
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.trim_start().chars().next());
+    let state = status.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
     state.is_some_and(|state| state != 'Z')
 }
 
 fn send(id: u32, signal: Signal) -> Result<()> {
-    let id = i32::try_from(id)
-        .ok()
-        .and_then(Pid::from_raw)
-        .context("an impossible process id")?;
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).context("an impossible process id")?;
     kill_process_group(id, signal)?;
     Ok(())
 }

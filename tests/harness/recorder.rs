@@ -115,31 +115,20 @@ async fn take(
     record: &watch::Sender<Vec<Batch>>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let events: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
     let count = events.len();
     let mut verdict = Verdict::Accept;
     record.send_modify(|batches| {
         verdict = script(batches.len(), &events);
-        batches.push(Batch {
-            headers: head.headers,
-            body: body.clone(),
-            events,
-            verdict,
-        });
+        batches.push(Batch { headers: head.headers, body: body.clone(), events, verdict });
     });
     let mut response = Response::new(Full::new(Bytes::new()));
     match verdict {
         Verdict::Accept => {
             *response.status_mut() = StatusCode::ACCEPTED;
             let acknowledgement = format!("accepted={count};repeated=0;refused=0");
-            response
-                .headers_mut()
-                .insert("gatehook-ack", acknowledgement.parse().expect("plain text"));
+            response.headers_mut().insert("gatehook-ack", acknowledgement.parse().expect("plain text"));
         }
         Verdict::Refuse(status) => {
             *response.status_mut() = StatusCode::from_u16(status).expect("a status code");

@@ -21,9 +21,7 @@ impl Sample {
         let path = workspace::root().join("envoy/envoy.yaml");
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self(
-            serde_yaml_ng::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))?,
-        ))
+        Ok(Self(serde_yaml_ng::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))?))
     }
 
     /// Exchanges the address that has this port for another.
@@ -59,9 +57,7 @@ impl Sample {
         let mut found = None;
         self.clone()
             .each_filter(|filter| found = filter["configuration"]["value"].as_str().map(str::to_owned))?;
-        Ok(serde_json::from_str(
-            &found.context("the sample's filter has no configuration")?,
-        )?)
+        Ok(serde_json::from_str(&found.context("the sample's filter has no configuration")?)?)
     }
 
     fn each_filter(&mut self, mut change: impl FnMut(&mut Value)) -> Result<()> {
@@ -81,13 +77,9 @@ impl Sample {
 
     /// Speaks HTTP/2 to the cluster that has this endpoint.
     pub fn http2_to(&mut self, endpoint: SocketAddr) -> Result<()> {
-        let clusters = self.0["static_resources"]["clusters"]
-            .as_array_mut()
-            .context("no clusters")?;
+        let clusters = self.0["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
         let port = format!("\"port_value\":{}", endpoint.port());
-        let cluster = clusters
-            .iter_mut()
-            .find(|cluster| cluster.to_string().contains(&port));
+        let cluster = clusters.iter_mut().find(|cluster| cluster.to_string().contains(&port));
         let cluster = cluster.context("no cluster has this endpoint")?;
         cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"] = json!({
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

@@ -60,10 +60,7 @@ pub struct Seen {
 impl Seen {
     /// A header's bytes.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers
-            .iter()
-            .find(|(own, _)| own == name)
-            .map(|(_, value)| value.as_slice())
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_slice())
     }
 }
 
@@ -96,21 +93,9 @@ pub struct Answer {
 impl Answer {
     /// A status without a body (and without a length where the status has none, as 204).
     pub fn empty(status: u16) -> Self {
-        let framing = if status == 204 || status < 200 {
-            Framing::None
-        } else {
-            Framing::Length(0)
-        };
+        let framing = if status == 204 || status < 200 { Framing::None } else { Framing::Length(0) };
         let (headers, steps, trailers) = Default::default();
-        Self {
-            status,
-            headers,
-            interim: None,
-            framing,
-            steps,
-            trailers,
-            headless: false,
-        }
+        Self { status, headers, interim: None, framing, steps, trailers, headless: false }
     }
 
     /// JSON with a content length.
@@ -122,28 +107,18 @@ impl Answer {
     pub fn sized(status: u16, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let framing = Framing::Length(body.len());
-        Self {
-            framing,
-            steps: vec![Step::Chunk(body)],
-            ..Self::empty(status)
-        }
+        Self { framing, steps: vec![Step::Chunk(body)], ..Self::empty(status) }
     }
 
     /// JSON in chunks, to be added with [`Self::chunk`].
     pub fn chunked(status: u16) -> Self {
-        let answer = Self {
-            framing: Framing::Chunked,
-            ..Self::empty(status)
-        };
+        let answer = Self { framing: Framing::Chunked, ..Self::empty(status) };
         answer.header("content-type", "application/json")
     }
 
     /// The connection or stream is reset before any head.
     pub fn reset() -> Self {
-        Self {
-            headless: true,
-            ..Self::empty(200)
-        }
+        Self { headless: true, ..Self::empty(200) }
     }
 
     /// Adds a header; its value may be any bytes, text or not.
@@ -257,9 +232,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Result<Option<Seen>>
         return Ok(None);
     }
     let mut words = first.split_whitespace().map(str::to_owned);
-    let (Some(method), Some(path)) = (words.next(), words.next()) else {
-        bail!("no request line: {first}")
-    };
+    let (Some(method), Some(path)) = (words.next(), words.next()) else { bail!("no request line: {first}") };
     let mut headers = Vec::new();
     loop {
         let mut line = Vec::new();
@@ -268,22 +241,11 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Result<Option<Seen>>
         if line.is_empty() {
             break;
         }
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .context("a header without a colon")?;
+        let colon = line.iter().position(|byte| *byte == b':').context("a header without a colon")?;
         let (name, value) = line.split_at(colon);
-        headers.push((
-            String::from_utf8_lossy(name).to_lowercase(),
-            value[1..].trim_ascii().to_vec(),
-        ));
+        headers.push((String::from_utf8_lossy(name).to_lowercase(), value[1..].trim_ascii().to_vec()));
     }
-    let mut seen = Seen {
-        method,
-        path,
-        headers,
-        body: Vec::new(),
-    };
+    let mut seen = Seen { method, path, headers, body: Vec::new() };
     seen.body = read_body(stream, &seen).await?;
     Ok(Some(seen))
 }
@@ -303,9 +265,7 @@ async fn read_body(stream: &mut BufReader<TcpStream>, seen: &Seen) -> Result<Vec
             body.append(&mut chunk);
         }
     }
-    let length = seen
-        .header("content-length")
-        .map_or("0".into(), String::from_utf8_lossy);
+    let length = seen.header("content-length").map_or("0".into(), String::from_utf8_lossy);
     let mut body = vec![0; length.parse()?];
     stream.read_exact(&mut body).await?;
     Ok(body)
@@ -317,9 +277,7 @@ async fn write_answer(stream: &mut TcpStream, answer: &Answer, method: &str) -> 
         return Ok(false);
     }
     if let Some(interim) = answer.interim {
-        stream
-            .write_all(format!("HTTP/1.1 {interim} Interim\r\nlink: </a.css>\r\n\r\n").as_bytes())
-            .await?;
+        stream.write_all(format!("HTTP/1.1 {interim} Interim\r\nlink: </a.css>\r\n\r\n").as_bytes()).await?;
     }
     let framing = match answer.framing {
         Framing::None => String::new(),
@@ -327,9 +285,7 @@ async fn write_answer(stream: &mut TcpStream, answer: &Answer, method: &str) -> 
         Framing::Chunked => "transfer-encoding: chunked\r\n".into(),
     };
     let status = format!("HTTP/1.1 {} Scripted\r\n{framing}", answer.status);
-    stream
-        .write_all(&[status.as_bytes(), &lines(&answer.headers), b"\r\n"].concat())
-        .await?;
+    stream.write_all(&[status.as_bytes(), &lines(&answer.headers), b"\r\n"].concat()).await?;
     let chunked = answer.framing == Framing::Chunked;
     let bodiless = method == "HEAD";
     for step in &answer.steps {
@@ -345,18 +301,13 @@ async fn write_answer(stream: &mut TcpStream, answer: &Answer, method: &str) -> 
         }
     }
     if chunked && !bodiless {
-        stream
-            .write_all(&[b"0\r\n", lines(&answer.trailers).as_slice(), b"\r\n"].concat())
-            .await?;
+        stream.write_all(&[b"0\r\n", lines(&answer.trailers).as_slice(), b"\r\n"].concat()).await?;
     }
     Ok(answer.status != 101)
 }
 
 fn lines(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
-    headers
-        .iter()
-        .flat_map(|(name, value)| [name.as_bytes(), b": ", value, b"\r\n"].concat())
-        .collect()
+    headers.iter().flat_map(|(name, value)| [name.as_bytes(), b": ", value, b"\r\n"].concat()).collect()
 }
 
 async fn serve_http2(
@@ -374,27 +325,16 @@ async fn serve_http2(
         }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    connection
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .context("an HTTP/2 connection broke")
+    connection.serve_connection(TokioIo::new(stream), service).await.context("an HTTP/2 connection broke")
 }
 
 async fn see(request: hyper::Request<Incoming>) -> Result<Seen> {
     let (head, body) = request.into_parts();
-    let headers = head
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-        .collect();
+    let headers =
+        head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
     let path = head.uri.path_and_query().context("no path")?.to_string();
     let body = body.collect().await?.to_bytes().to_vec();
-    Ok(Seen {
-        method: head.method.to_string(),
-        path,
-        headers,
-        body,
-    })
+    Ok(Seen { method: head.method.to_string(), path, headers, body })
 }
 
 type StreamBody = Either<channel::Channel<Bytes, std::io::Error>, Empty<Bytes>>;
@@ -406,11 +346,7 @@ fn respond(answer: Answer) -> Result<Response<StreamBody>> {
     // Without steps the head ends the stream, which is an end of its own kind.
     let ends_with_head = answer.steps.is_empty() && answer.trailers.is_empty();
     let (sender, body) = channel::Channel::new(1);
-    let body = if ends_with_head {
-        Either::Right(Empty::new())
-    } else {
-        Either::Left(body)
-    };
+    let body = if ends_with_head { Either::Right(Empty::new()) } else { Either::Left(body) };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.status)?;
     *response.headers_mut() = header_map(&answer.headers)?;
@@ -440,10 +376,7 @@ async fn write_frames(mut sender: channel::Sender<Bytes, std::io::Error>, answer
 fn header_map(headers: &[(String, Vec<u8>)]) -> Result<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        map.append(
-            HeaderName::from_bytes(name.as_bytes())?,
-            HeaderValue::from_bytes(value)?,
-        );
+        map.append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_bytes(value)?);
     }
     Ok(map)
 }

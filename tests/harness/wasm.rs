@@ -66,17 +66,13 @@ fn ensure_target() -> Result<()> {
         return Ok(());
     }
     progress::report(&format!("Rust: adding the target {TARGET}"));
-    let added = Command::new("rustup")
-        .args(["target", "add", TARGET])
-        .current_dir(workspace::root())
-        .output();
+    let added =
+        Command::new("rustup").args(["target", "add", TARGET]).current_dir(workspace::root()).output();
     let reason = match added {
         Ok(output) if output.status.success() => return Ok(()),
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(Unavailable::new(format!(
-        "the Rust target {TARGET} is missing, and rustup cannot add it: {reason}"
-    ))
-    .into())
+    Err(Unavailable::new(format!("the Rust target {TARGET} is missing, and rustup cannot add it: {reason}"))
+        .into())
 }

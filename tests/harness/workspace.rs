@@ -13,9 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 /// The repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the package lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
 }
 
 /// A cargo command in the repository, of the cargo that runs us where there is one.
@@ -39,15 +37,10 @@ fn ask_for_target() -> Result<PathBuf> {
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .output()
         .context("cannot run cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let directory = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata names no target directory")?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
     Ok(PathBuf::from(directory))
 }
 
@@ -98,11 +91,7 @@ impl RunDirectory {
             fs::remove_dir_all(&path)?;
         }
         fs::create_dir_all(&path)?;
-        Ok(Arc::new(Self {
-            path,
-            kept: AtomicBool::new(false),
-            names: AtomicU32::new(1),
-        }))
+        Ok(Arc::new(Self { path, kept: AtomicBool::new(false), names: AtomicU32::new(1) }))
     }
 
     /// The directory.
@@ -117,8 +106,7 @@ impl RunDirectory {
 
     /// A path inside that was never given before: `envoy-3`.
     pub fn numbered(&self, name: &str) -> PathBuf {
-        self.path
-            .join(format!("{name}-{}", self.names.fetch_add(1, Ordering::Relaxed)))
+        self.path.join(format!("{name}-{}", self.names.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Leaves the files where they are, for someone to look at.
@@ -140,14 +128,9 @@ impl RunDirectory {
 
 /// The end of a log, under a heading that says where the rest is.
 pub fn tail(log: &Path, lines: usize) -> String {
-    let text = fs::read(log)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default();
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
-    let end = all
-        .get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default()
-        .join("\n");
+    let end = all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n");
     format!("── {} ──\n{end}\n", log.display())
 }
 
@@ -166,11 +149,8 @@ fn forget_old_runs(parent: &Path) -> Result<()> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     for entry in fs::read_dir(parent)?.filter_map(Result::ok) {
         let is_run = entry.file_name().to_string_lossy().starts_with("run-");
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
+        let age =
+            entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
         if is_run && age.is_some_and(|age| age > DAY) {
             // Another process may be forgetting the same run.
             let _ = fs::remove_dir_all(entry.path());
