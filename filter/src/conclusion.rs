@@ -202,7 +202,7 @@ mod tests {
             let mut pairs = vec![(":status", self.status)];
             pairs.extend(&self.response);
             let mut found = Vec::new();
-            found.extend(exchange.on_response(headers(&pairs), self.end == End::Headers, || self.foreign));
+            found.extend(exchange.on_response(headers(&pairs), self.end == End::Headers, |_| self.foreign));
             if self.end != End::Headers {
                 let middle = self.answers.len() / 2;
                 for piece in [&self.answers[..middle], &self.answers[middle..]] {
@@ -264,6 +264,9 @@ mod tests {
             Play { status, end: End::Headers, ..Play::default() }.check(None);
         }
         Play { foreign: true, ..Play::default() }.check(None);
+        let timed = || vec![("content-type", "application/json"), ("x-envoy-upstream-service-time", "3")];
+        Play { foreign: true, response: timed(), request: "POST /a/v1/subscriptions", ..Play::default() }
+            .check(None);
         Play { response: vec![("content-type", "application/grpc+proto")], ..Play::default() }.check(None);
         Play { response: vec![("gatehook-ack", "accepted=1")], ..Play::default() }.check(None);
         Play { request: "GET /v1/contacts", ..Play::default() }.check(None);
@@ -273,9 +276,29 @@ mod tests {
     }
 
     #[test]
+    fn the_host_is_asked_only_where_the_headers_leave_a_doubt() {
+        let doubts = |path: &str, response: &[(&str, &str)]| {
+            let config = Config::parse(b"").unwrap();
+            let mut exchange = Exchange::default();
+            exchange.on_request(&config, headers(&[(":method", "POST"), (":path", path)]));
+            let mut found = None;
+            exchange.on_response(headers(response), true, |doubts| {
+                found = Some((doubts.local, doubts.companion));
+                false
+            });
+            found
+        };
+        let upstream = [(":status", "201"), ("x-envoy-upstream-service-time", "3")];
+        assert_eq!(doubts("/contacts", &upstream), None);
+        assert_eq!(doubts("/contacts", &upstream[..1]), Some((true, false)));
+        assert_eq!(doubts("/hooks/v1/subscriptions", &upstream), Some((false, true)));
+        assert_eq!(doubts("/contacts", &[(":status", "404")]), None);
+    }
+
+    #[test]
     fn a_stream_that_was_never_asked_leaves_nothing() {
         assert!(Exchange::default().on_log().is_none());
-        assert!(Exchange::default().on_response(headers(&[(":status", "201")]), true, || false).is_none());
+        assert!(Exchange::default().on_response(headers(&[(":status", "201")]), true, |_| false).is_none());
     }
 
     #[test]
@@ -363,7 +386,7 @@ mod tests {
         let mut request = headers(&[(":method", "POST"), (":path", "/a"), ("x-request-id", "r-1")]);
         request.push(("traceparent".to_owned(), vec![0xfe]));
         exchange.on_request(&config, request);
-        let observation = exchange.on_response(response, true, || false).unwrap();
+        let observation = exchange.on_response(response, true, |_| false).unwrap();
         assert_eq!((observation.head.etag, observation.asked.traceparent), (None, None));
         assert_eq!(observation.asked.request_id.as_deref(), Some("r-1"));
     }

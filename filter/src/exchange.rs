@@ -79,7 +79,20 @@ pub struct ResponseHead {
     media: Media,
     encoded: bool,
     never: bool,
+    timed: bool,
 }
+
+/// What the headers leave open about where an answer came from, each a call to the host to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubts {
+    /// Envoy may have made the answer itself.
+    pub local: bool,
+    /// The companion may have made it.
+    pub companion: bool,
+}
+
+/// Every path of the companion that takes writes has one of these segments, wherever it is mounted.
+const COMPANION_SEGMENTS: [&str; 4] = ["subscriptions", "deliveries", "events", "webhooks"];
 
 /// What `content-type` promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,13 +170,13 @@ impl Exchange {
 
     /// Response headers came, and with them perhaps the end.
     ///
-    /// `is_foreign` says whether the answer is none of the API's own; it costs calls to the host and is asked only of
-    /// answers that would count.
+    /// `is_foreign` says whether the answer is none of the API's own; it is asked only of answers that would count, and only
+    /// if there is a doubt.
     pub fn on_response(
         &mut self,
         headers: Headers,
         ends: bool,
-        is_foreign: impl FnOnce() -> bool,
+        is_foreign: impl FnOnce(Doubts) -> bool,
     ) -> Option<Observation> {
         let State::Asked(asked) = std::mem::replace(&mut self.state, State::Finished) else { return None };
         let head = ResponseHead::read(headers).filter(|head| !head.never)?;
@@ -171,7 +184,8 @@ impl Exchange {
             Some(candidate) => candidate.accepts(head.status),
             None => (200..300).contains(&head.status) && head.status != 202,
         };
-        if !counts || is_foreign() {
+        let doubts = Doubts { local: !head.timed, companion: asked.may_be_companions() };
+        if !counts || ((doubts.local || doubts.companion) && is_foreign(doubts)) {
             return None;
         }
         // The data of a DELETE are the path's parameters, and what fits no rule has none: neither waits for a body.
@@ -294,6 +308,13 @@ impl Body {
     }
 }
 
+impl Asked {
+    fn may_be_companions(&self) -> bool {
+        let mut segments = path::without_query(&self.target).split('/');
+        segments.any(|segment| COMPANION_SEGMENTS.contains(&segment))
+    }
+}
+
 /// The request's headers, as far as they matter.
 struct Request {
     method: Method,
@@ -328,14 +349,8 @@ impl Request {
 impl ResponseHead {
     fn read(headers: Headers) -> Option<Self> {
         let mut status = None;
-        let mut head = Self {
-            status: 0,
-            etag: None,
-            location: None,
-            media: Media::Unsaid,
-            encoded: false,
-            never: false,
-        };
+        let (media, encoded, never, timed) = (Media::Unsaid, false, false, false);
+        let mut head = Self { status: 0, etag: None, location: None, media, encoded, never, timed };
         for (name, value) in headers {
             match name.as_str() {
                 ":status" => status = std::str::from_utf8(&value).ok()?.parse().ok(),
@@ -346,6 +361,8 @@ impl ResponseHead {
                 "content-encoding" => {
                     head.encoded = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
                 }
+                // Envoy's router sets this on what came from an upstream, and on nothing else.
+                "x-envoy-upstream-service-time" => head.timed = true,
                 "etag" => head.etag = attribute(value),
                 "location" => head.location = String::from_utf8(value).ok(),
                 // The companion's own answer to a hand-over that someone routed through this very filter.

@@ -17,54 +17,70 @@ const ID_FIELDS: [&str; 3] = ["id", "_id", "uuid"];
 
 /// A valid JSON text, without the whitespace around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Json<'a>(&'a str);
+pub struct Json<'a> {
+    text: &'a str,
+    /// The first of the fields that bear an id, found while the text was read.
+    id: Option<&'a str>,
+}
 
 impl<'a> Json<'a> {
     /// Checks that the bytes are one JSON value (RFC 8259) in UTF-8, nested at most [`MAX_DEPTH`] deep.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        serde_json::from_str::<IgnoredAny>(text).ok()?;
-        is_shallow(text).then(|| Self(text.trim_matches([' ', '\t', '\n', '\r'])))
+        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        let json = Self { text, id: read_id(text)? };
+        is_shallow(text).then_some(json)
     }
 
     /// The original text.
     pub fn text(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// Whether the value is an object or an array.
     pub fn is_structured(self) -> bool {
-        self.0.starts_with(['{', '['])
+        self.text.starts_with(['{', '['])
     }
 
     /// The value that a JSON pointer's tokens (RFC 6901, unescaped) lead to, sliced from the original text.
     pub fn at(self, tokens: &[String]) -> Option<Self> {
-        tokens.iter().try_fold(self, |value, token| value.child(token))
+        if tokens.is_empty() {
+            return Some(self);
+        }
+        let text = tokens.iter().try_fold(self.text, |text, token| child(text, token))?;
+        Some(Self { text, id: read_id(text)? })
     }
 
     /// The representation's id: a string that is not empty, or an integer, under one of the usual names.
     pub fn id(self) -> Option<String> {
-        ID_FIELDS.iter().find_map(|name| self.child(name)?.scalar())
+        let id = self.id?;
+        if id.starts_with('"') { serde_json::from_str(id).ok() } else { Some(id.to_owned()) }
     }
+}
 
-    fn scalar(self) -> Option<String> {
-        let number = self.0.strip_prefix('-').unwrap_or(self.0);
-        if number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Some(self.0.to_owned());
-        }
-        let text: String = serde_json::from_str(self.0).ok()?;
-        (!text.is_empty()).then_some(text)
+/// Reads a whole value and gives the text of its id, if it has one; `None` if it is no JSON.
+fn read_id(text: &str) -> Option<Option<&str>> {
+    if !text.starts_with('{') {
+        return serde_json::from_str::<IgnoredAny>(text).ok().map(|_| None);
     }
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let found = parser.deserialize_map(Id).ok()?;
+    parser.end().ok().map(|()| found)
+}
 
-    fn child(self, token: &str) -> Option<Self> {
-        let mut parser = serde_json::Deserializer::from_str(self.0);
-        let found = match self.0.as_bytes().first()? {
-            b'{' => parser.deserialize_map(Child(token)),
-            b'[' => parser.deserialize_seq(Child(token)),
-            _ => return None,
-        };
-        found.ok().flatten().map(|raw| Self(raw.get()))
-    }
+fn is_id(value: &str) -> bool {
+    let number = value.strip_prefix('-').unwrap_or(value);
+    number.bytes().all(|byte| byte.is_ascii_digit()) || (value.starts_with('"') && value != "\"\"")
+}
+
+fn child<'a>(text: &'a str, token: &str) -> Option<&'a str> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let found = match text.as_bytes().first()? {
+        b'{' => parser.deserialize_map(Child(token)),
+        b'[' => parser.deserialize_seq(Child(token)),
+        _ => return None,
+    };
+    found.ok().flatten().map(RawValue::get)
 }
 
 /// The tokens of a JSON pointer; the error says what is wrong with it.
@@ -116,6 +132,32 @@ fn is_shallow(text: &str) -> bool {
         }
     }
     true
+}
+
+/// Finds the best of an object's fields that may bear an id.
+struct Id;
+
+impl<'de> Visitor<'de> for Id {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut found: Option<(usize, &str)> = None;
+        while let Some(Key(key)) = map.next_key()? {
+            let Some(rank) = ID_FIELDS.iter().position(|name| *name == key) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value = map.next_value::<&RawValue>()?.get();
+            if is_id(value) && found.is_none_or(|(best, _)| rank <= best) {
+                found = Some((rank, value));
+            }
+        }
+        Ok(found.map(|(_, value)| value))
+    }
 }
 
 /// Finds one child of an object (the last of that name, as most parsers have it) or of an array.

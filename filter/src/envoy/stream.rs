@@ -9,7 +9,7 @@ use proxy_wasm::types::Action;
 
 use super::{host, vm};
 use crate::config::Config;
-use crate::exchange::{Exchange, Observation, OnRequest};
+use crate::exchange::{Doubts, Exchange, Observation, OnRequest};
 use crate::rules::Method;
 
 /// The context of one HTTP stream.
@@ -99,10 +99,11 @@ impl HttpContext for Stream {
         if let Some(config) = self.config.clone()
             && self.exchange.awaits_response()
         {
-            let is_foreign = || {
-                host::property(&["response", "code_details"]).as_deref() != Some(b"via_upstream")
-                    || host::property(&["xds", "cluster_name"]).as_deref()
-                        == Some(config.companion.cluster.as_bytes())
+            let is_foreign = |doubts: Doubts| {
+                let details = || host::property(&["response", "code_details"]);
+                let cluster = || host::property(&["xds", "cluster_name"]);
+                (doubts.local && details().as_deref() != Some(b"via_upstream"))
+                    || (doubts.companion && cluster().as_deref() == Some(config.companion.cluster.as_bytes()))
             };
             let observation = self.exchange.on_response(host::response_headers(), ends, is_foreign);
             self.account();
