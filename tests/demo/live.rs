@@ -7,7 +7,7 @@ use harness::workspace::RunDirectory;
 use harness::{companion, process};
 
 use crate::parts::{COLLECTION, Parts, Subscriber};
-use crate::screen::{Screen, Tone, milliseconds};
+use crate::screen::{Screen, Tone};
 
 /// Practically never; the wait for the next arrival is not meant to end by itself.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -32,23 +32,23 @@ pub(crate) async fn stay_up(screen: &Screen, parts: &Parts, run: &RunDirectory) 
     screen.line(&format!("               http://{own}/v1/subscriptions"));
     screen.line(&format!("  logs       {}", run.path().display()));
     screen.heading("Deliveries, as they arrive (Ctrl-C ends it)");
-    tokio::try_join!(follow(screen, &parts.steady), follow(screen, &parts.flaky))?;
+    tokio::try_join!(follow(screen, &parts.steady, true), follow(screen, &parts.flaky, false))?;
     Ok(())
 }
 
-async fn follow(screen: &Screen, subscriber: &Subscriber) -> Result<()> {
+async fn follow(screen: &Screen, subscriber: &Subscriber, with_body: bool) -> Result<()> {
     let mut shown = subscriber.receiver.arrivals().len();
-    let began = std::time::Instant::now();
     loop {
         let arrivals = subscriber.receiver.wait_for(shown + 1, A_DAY).await?;
         for arrival in arrivals.iter().skip(shown) {
-            let verdict = match &arrival.verified {
-                Ok(()) => screen.paint(Tone::Good, "verified"),
-                Err(reason) => screen.paint(Tone::Bad, reason),
-            };
-            let at = milliseconds(arrival.at.saturating_duration_since(began));
-            screen.done(subscriber.name, &format!("{}   {verdict}", arrival.event_type()), &at);
-            screen.object(&arrival.json());
+            let event_type = arrival.event_type();
+            match &arrival.verified {
+                Ok(()) => screen.done(subscriber.name, &format!("{event_type}, signature verified"), ""),
+                Err(reason) => screen.step(subscriber.name, &screen.paint(Tone::Bad, reason), ""),
+            }
+            if with_body {
+                screen.body(&arrival.json());
+            }
         }
         shown = arrivals.len();
     }

@@ -1,6 +1,5 @@
 //! What the demo looks like: aligned columns, one line a step, colour only where a terminal wants it.
 
-use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -72,6 +71,7 @@ impl Screen {
 
     /// A heading with air above it.
     pub(crate) fn heading(&self, text: &str) {
+        self.note.lock().expect("no holder panics").clear();
         self.line(&format!("\n{}", self.paint(Tone::Strong, text)));
     }
 
@@ -88,10 +88,15 @@ impl Screen {
 
     fn row(&self, mark: &str, name: &str, tone: Tone, what: &str, took: &str) {
         let name = self.paint(tone, &format!("{name:<10}"));
-        let width = WIDTH - 25;
-        let what = format!("{:<width$}", cut(what, width));
-        let row = format!("  {mark} {name} {what} {}", self.paint(Tone::Faint, &format!("{took:>9}")));
-        self.line(row.trim_end());
+        // Without a time at its end the row has room for more words.
+        let width = if took.is_empty() { WIDTH - 15 } else { WIDTH - 25 };
+        let what = cut(what, width);
+        if took.is_empty() {
+            self.line(&format!("  {mark} {name} {what}"));
+        } else {
+            let took = self.paint(Tone::Faint, &format!("{took:>9}"));
+            self.line(&format!("  {mark} {name} {what:<width$} {took}"));
+        }
     }
 
     /// Waits for something that may take long, with a spinner on a terminal, and says how it went.
@@ -119,18 +124,23 @@ impl Screen {
         if self.terminal {
             print!("\r\x1b[K");
         }
-        self.note.lock().expect("no holder panics").clear();
         let (value, what) = outcome?;
         self.done(name, &what, &seconds(since.elapsed()));
         Ok(value)
     }
 
-    /// A JSON object, one line for each member.
-    pub(crate) fn object(&self, value: &Value) {
-        let Some(object) = value.as_object() else { return };
-        for (name, member) in object {
-            let line = cut(&format!("{name:<10} {member}"), WIDTH - 16);
-            self.line(&self.paint(Tone::Faint, &format!("{:15}{line}", "│").replacen("│", "    │", 1)));
+    /// A delivery's body, one line for each member, the telling ones first; only the data may take two.
+    pub(crate) fn body(&self, body: &Value) {
+        let width = WIDTH - 28;
+        for name in ["type", "timestamp", "subject", "data", "hook"] {
+            let Some(member) = body.get(name) else { continue };
+            let member = cut(&member.to_string(), if name == "data" { 2 * width } else { width });
+            let letters: Vec<char> = member.chars().collect();
+            for (number, line) in letters.chunks(width).enumerate() {
+                let name = if number == 0 { name } else { "" };
+                let line: String = line.iter().collect();
+                self.line(&self.paint(Tone::Faint, &format!("               │ {name:<10} {line}")));
+            }
         }
     }
 }
@@ -147,9 +157,7 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 
 /// `3.1 ms`
 pub(crate) fn milliseconds(duration: Duration) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "{:.1} ms", duration.as_secs_f64() * 1000.0);
-    text
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
 /// `3.1 s`

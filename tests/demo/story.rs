@@ -39,7 +39,7 @@ pub(crate) async fn tell(screen: &Screen, parts: &Parts) -> Result<()> {
     screen.heading("What held");
     screen.done(
         "mirrored",
-        "create, update and delete arrived, signed and verified with the standardwebhooks crate",
+        "create, update and delete arrived; the standardwebhooks crate verified each",
         "",
     );
     screen.done("retried", &flaky, "");
@@ -91,12 +91,12 @@ async fn write(
         anyhow::bail!("the signature of {event_type} does not verify: {reason}");
     }
     let event = event(parts, event_type).await?;
-    let subject = event["subject"].as_str().unwrap_or_default();
-    screen.step("event", &format!("{event_type}   subject …{}", last_segments(subject)), "");
+    let subject = event["subject"].as_str().context("an event has its resource as subject")?;
+    screen.step("event", &format!("{event_type}, of {}", shorten(subject)), "");
     let after = arrival.at.saturating_duration_since(answered);
     screen.done("steady", "200, signature verified", &format!("+{}", milliseconds(after)));
     let delivered = arrival.json();
-    screen.object(&delivered);
+    screen.body(&delivered);
     Ok(Written { body: response, answered, arrival, delivered })
 }
 
@@ -134,9 +134,7 @@ async fn recovery(screen: &Screen, parts: &Parts, answered: Instant) -> Result<S
     let delivery = parts.companion.read(&format!("/v1/deliveries/{id}")).await?;
     let attempts = delivery["attempts"].as_array().map_or(0, Vec::len);
     ensure!(attempts == FAILURES + 1, "the companion recorded {attempts} attempts");
-    Ok(format!(
-        "the flaky receiver got it on attempt {attempts}, under one webhook-id; the companion says delivered"
-    ))
+    Ok(format!("the flaky receiver took it on attempt {attempts}, each under the same webhook-id"))
 }
 
 /// Checks that 410 turned the subscription off.
@@ -159,7 +157,7 @@ fn tampering(genuine: &Arrival, subscriber: &Subscriber) -> Result<String> {
     ensure!(forged.as_bytes() != genuine.body, "nothing was changed");
     match receiver::verify(secret, forged.as_bytes(), &genuine.headers) {
         Ok(()) => anyhow::bail!("a forged body was taken for genuine"),
-        Err(reason) => Ok(format!("the same message with a changed e-mail address is refused: {reason}")),
+        Err(reason) => Ok(format!("the same message with another e-mail address is refused: {reason}")),
     }
 }
 
@@ -169,10 +167,4 @@ fn shorten(path: &str) -> String {
         Some(id) => format!("{COLLECTION}/{}", cut(id, 9)),
         None => path.to_owned(),
     }
-}
-
-fn last_segments(path: &str) -> String {
-    let segments: Vec<&str> = path.rsplit('/').take(3).collect();
-    let path = segments.into_iter().rev().collect::<Vec<_>>().join("/");
-    format!("/{path}")
 }
