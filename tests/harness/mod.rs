@@ -27,6 +27,7 @@ pub mod companion;
 pub mod envoy;
 pub mod gateway;
 pub mod kinto;
+pub mod load;
 pub mod recorder;
 pub mod sample;
 pub mod wasm;
