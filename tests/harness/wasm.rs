@@ -19,14 +19,20 @@ pub fn module() -> Result<PathBuf> {
     // The target is asked for outside the cell: a missing one is a reason to skip, which a string would hide.
     ensure_target()?;
     MODULE
-        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .get_or_init(|| build(&["--lib"], "gatehook_filter.wasm").map_err(|error| format!("{error:#}")))
         .clone()
         .map_err(|reason| anyhow::anyhow!("{reason}"))
 }
 
-fn build() -> Result<PathBuf> {
+/// The path of a filter that does nothing, the measure for what ours costs.
+pub fn empty() -> Result<PathBuf> {
+    ensure_target()?;
+    build(&["--example", "empty"], "examples/empty.wasm")
+}
+
+fn build(what: &[&str], file: &str) -> Result<PathBuf> {
     let directory = workspace::target()?.join("wasm");
-    let module = directory.join(TARGET).join("wasm/gatehook_filter.wasm");
+    let module = directory.join(TARGET).join("wasm").join(file);
     if !module.exists() {
         progress::report("filter: building for wasm (half a minute the first time)");
     }
@@ -43,6 +49,7 @@ fn build() -> Result<PathBuf> {
             "--target-dir",
         ])
         .arg(&directory)
+        .args(what)
         .stderr(Stdio::piped())
         .output()
         .context("cannot run cargo")?;
@@ -55,14 +62,12 @@ fn build() -> Result<PathBuf> {
 }
 
 /// Adds the compilation target if this toolchain has it not.
+///
+/// One caller at a time, over all threads and processes: two rustups that install the same component break each other's
+/// download, and leave half a target behind.
 fn ensure_target() -> Result<()> {
-    let output = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .current_dir(workspace::root())
-        .output()
-        .context("cannot run rustc")?;
-    let sysroot = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
+    let _one_at_a_time = workspace::lock("rust-target")?;
+    if installed()? {
         return Ok(());
     }
     progress::report(&format!("Rust: adding the target {TARGET}"));
@@ -75,4 +80,18 @@ fn ensure_target() -> Result<()> {
     };
     Err(Unavailable::new(format!("the Rust target {TARGET} is missing, and rustup cannot add it: {reason}"))
         .into())
+}
+
+/// The standard library is moved in piece by piece, so its folder alone says nothing; rustup lists what is whole.
+fn installed() -> Result<bool> {
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .current_dir(workspace::root())
+        .output()
+        .context("cannot run rustc")?;
+    let libraries = PathBuf::from(String::from_utf8(output.stdout)?.trim()).join("lib/rustlib");
+    let components = std::fs::read_to_string(libraries.join("components")).unwrap_or_default();
+    let listed = components.lines().any(|line| line == format!("rust-std-{TARGET}"));
+    // A toolchain that did not come by rustup keeps no list.
+    Ok(listed || (components.is_empty() && libraries.join(TARGET).is_dir()))
 }

@@ -44,20 +44,26 @@ fn ask_for_target() -> Result<PathBuf> {
     Ok(PathBuf::from(directory))
 }
 
+/// Keeps all others waiting, threads and processes alike, until the file is dropped.
+pub fn lock(name: &str) -> Result<File> {
+    let parent = target()?.join("harness");
+    fs::create_dir_all(&parent)?;
+    let lock = File::create(parent.join(format!("{name}.lock")))?;
+    lock.lock().with_context(|| format!("cannot lock {name}"))?;
+    Ok(lock)
+}
+
 /// A directory that is filled once for all runs and processes, `target/harness/<name>`.
 ///
 /// A file lock keeps others waiting while one fills it, and a marker written last tells a whole directory from one
 /// whose filling was interrupted. The lock goes with its process, so a killed run leaves nothing behind to clean up.
 pub fn filled_once(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let parent = target()?.join("harness");
-    fs::create_dir_all(&parent)?;
-    let directory = parent.join(name);
+    let directory = target()?.join("harness").join(name);
     let complete = directory.join("complete");
     if complete.exists() {
         return Ok(directory);
     }
-    let lock = File::create(parent.join(format!("{name}.lock")))?;
-    lock.lock().with_context(|| format!("cannot lock {name}"))?;
+    let _filled_by_one = lock(name)?;
     if !complete.exists() {
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
