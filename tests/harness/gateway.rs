@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::http::Client;
@@ -193,24 +193,26 @@ impl Gateway {
         &self.admin
     }
 
-    /// The sum of a metric over its labels, as Prometheus would read it; 0 if it was never touched.
+    /// The sum of a metric over its labels, as Prometheus would read it; one that does not exist is an error.
     pub async fn metric(&self, name: &str) -> Result<u64> {
         let text = self.admin.get("/stats/prometheus").send().await?.expect(200)?.body;
         let text = String::from_utf8_lossy(&text).into_owned();
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let own = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
-        own.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>().context("no number")).sum()
+        let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        let values = samples.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
+        let values = values.collect::<Result<Vec<_>, _>>().with_context(|| format!("{name} is no number"))?;
+        ensure!(!values.is_empty(), "there is no metric {name}");
+        Ok(values.iter().sum())
     }
 
     /// Waits until a metric has this value.
     pub async fn metric_becomes(&self, name: &str, value: u64) -> Result<()> {
-        let mut last = 0;
+        let mut last = None;
         let reached = async || {
-            last = self.metric(name).await.unwrap_or_default();
-            (last == value).then_some(())
+            last = self.metric(name).await.ok();
+            (last == Some(value)).then_some(())
         };
         let outcome = wait::until(&format!("{name} = {value}"), wait::PATIENCE, reached).await;
-        outcome.with_context(|| format!("it is {last}"))
+        outcome.with_context(|| format!("it was {last:?} in the end"))
     }
 
     /// Gives the filter another configuration while it works; returns when Envoy has taken it.
