@@ -122,6 +122,23 @@ impl Sample {
         Ok(())
     }
 
+    /// Adds a copy of the first listener under another name and address, changed.
+    pub fn copy_listener(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        change: impl FnOnce(&mut Value) -> Result<()>,
+    ) -> Result<()> {
+        let listeners = self.0["static_resources"]["listeners"].as_array_mut().context("no listeners")?;
+        let mut copy = listeners.first().context("no listener")?.clone();
+        copy["name"] = name.into();
+        copy["address"]["socket_address"] =
+            json!({"address": address.ip().to_string(), "port_value": address.port()});
+        change(&mut copy)?;
+        listeners.push(copy);
+        Ok(())
+    }
+
     /// Takes the listeners out and leaves a reference to the file that will hold them.
     pub fn listeners_from(&mut self, file: &Path) -> Result<()> {
         self.0["static_resources"]
