@@ -45,6 +45,9 @@ struct Options {
     /// Requests per variant and round
     #[arg(long, default_value_t = 10_000)]
     requests: usize,
+    /// Only sends writes to this variant, so many times over, for a profiler; prints Envoy's process id
+    #[arg(long)]
+    profile: Option<usize>,
 }
 
 /// The variants; ours is the sample's own listener.
@@ -84,6 +87,13 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
     let listeners = [others[0], others[1], others[2], gateway.address()];
     let bench = Bench { envoy: gateway.id(), listeners };
 
+    if let Some(variant) = options.profile {
+        println!("Envoy is process {}", bench.envoy);
+        for _ in 0..options.rounds {
+            bench.cpu(listeners[variant.min(OURS)], options.requests, true).await?;
+        }
+        return Ok(());
+    }
     for write in [true, false] {
         for listener in listeners {
             bench.cpu(listener, options.requests.div_ceil(4), write).await?;
