@@ -1,74 +1,148 @@
-//! From an observed exchange to its event.
+//! From an observed exchange to its events.
 //!
-//! This is where rules, representation and event meet: the type is decided, the representation validated and taken out of
-//! its envelope, the subject found. Time and id come from outside. What fits no rule comes back as its path's shape.
+//! This is where rules, representation and event meet: the type is decided, the representation taken out of its envelope
+//! or into its elements, the subject found. Where the answer is not the resource, it says what to read instead. Time and id
+//! come from outside. What fits no rule comes back as its path's shape.
 
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::event::{Attributes, Event, Thin};
-use crate::exchange::{Asked, Body, Observation};
+use crate::draft::{Draft, Ready, parameters_as_json};
+use crate::event::Thin;
+use crate::exchange::{Asked, Body, Headers, Media, Observation};
+use crate::fetch::Target;
+use crate::identity::{Identity, Sources};
 use crate::ids::Ids;
-use crate::json::{Json, push_string};
+use crate::json::Json;
 use crate::path;
-use crate::rules::{self, Match, Method, Source};
+use crate::rules::{self, Candidate, Match, Method, Place};
+use crate::shape::Shape;
 use crate::timestamp::timestamp;
 
 /// What came of a committed write.
-#[derive(Debug)]
 pub enum Conclusion {
-    /// An event for the outbox.
-    Event {
-        /// The event.
-        event: Event,
-        /// Its type, for the metrics.
-        event_type: String,
-        /// Why it bears no data, if it does not.
-        thin: Option<Thin>,
-    },
+    /// Its events; more than one only for an answer in bulk.
+    Events(Vec<Outcome>),
     /// No rule fits.
     Unmatched {
-        /// Method and path with every id replaced by `{id}`.
+        /// The path with every id replaced by `{id}`.
         shape: String,
     },
 }
 
+/// What came of one written resource.
+pub enum Outcome {
+    /// An event for the outbox.
+    Ready(Ready),
+    /// An event that needs no more than what is at hand, but has to stay behind others of its resource that do.
+    Behind(Draft, Result<Vec<u8>, Thin>),
+    /// An event whose representation is to be read.
+    Fetch(Draft, Target),
+    /// The tenant is missing, and the configuration lets nothing go without one.
+    Untold,
+}
+
+/// What an exchange is concluded with.
+pub struct Conclude<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The time since the Unix epoch.
+    pub now: Duration,
+    /// Where ids come from.
+    pub ids: &'a mut Ids,
+    /// A property of the stream.
+    pub property: &'a dyn Fn(&[&str]) -> Option<Vec<u8>>,
+    /// Whether earlier events of this subject wait for a GET.
+    pub waits: &'a dyn Fn(&str) -> bool,
+}
+
 impl Observation {
-    /// Makes the event of this observation, at this time since the Unix epoch.
-    pub fn conclude(self, config: &Config, now: Duration, ids: &mut Ids) -> Conclusion {
-        let Self { asked, head, .. } = &self;
-        let data = self.representation(config);
-        let id = data.ok().and_then(Json::id);
-        let decided = asked.candidate.as_ref().and_then(|candidate| {
-            let new_id = || id.as_deref().is_some_and(|id| !bears_id(asked, id));
-            candidate.decide(&config.rules, head.status, new_id)
-        });
-        let Some(found) = decided else {
-            let shape = rules::shape(path::without_query(&asked.target));
-            return Conclusion::Unmatched { shape: format!("{} {shape}", asked.method.name()) };
+    /// Makes the events of this observation.
+    pub fn conclude(&self, with: &mut Conclude<'_>) -> Conclusion {
+        let Self { asked, head, .. } = self;
+        let unmatched = || Conclusion::Unmatched { shape: rules::shape(path::without_query(&asked.target)) };
+        let Some(candidate) = &asked.candidate else { return unmatched() };
+        let shape = with.config.shape(candidate.source);
+        let data = self.representation(shape);
+        let id = data.ok().and_then(|json| shape.id(json, head.media));
+        let new_id = || id.as_deref().is_some_and(|id| !bears_id(asked, id));
+        let Some(found) = candidate.decide(&with.config.rules, head.status, new_id) else {
+            return unmatched();
         };
-        let parameters = parameters_as_json(asked);
-        let data = match asked.method {
-            Method::Delete => Json::parse(&parameters).ok_or(Thin::Empty),
-            _ => data,
+        let elements = shape.explode.as_ref().and_then(|pointer| data.ok()?.at(pointer)?.elements());
+        let outcomes = match (elements, &shape.explode) {
+            (Some(elements), _) => {
+                let each = elements.into_iter();
+                each.map(|element| self.outcome(with, candidate, &found, Ok(element))).collect()
+            }
+            (None, Some(_)) => {
+                let reason = data.err().unwrap_or(Thin::Pointer);
+                vec![self.outcome(with, candidate, &found, Err(reason))]
+            }
+            (None, None) => vec![self.outcome(with, candidate, &found, data)],
         };
-        let event = Event::new(
-            &Attributes {
-                id: &ids.next(now),
-                source: &config.source,
-                event_type: &found.event_type,
-                subject: &self.subject(&found, id.as_deref()),
-                time: &timestamp(now),
-                request_id: asked.request_id.as_deref(),
-                traceparent: asked.traceparent.as_deref(),
-                etag: head.etag.as_deref(),
-            },
-            data,
-        );
-        Conclusion::Event { event, event_type: found.event_type, thin: data.err() }
+        Conclusion::Events(outcomes)
     }
 
-    fn representation(&self, config: &Config) -> Result<Json<'_>, Thin> {
+    fn outcome(
+        &self,
+        with: &mut Conclude<'_>,
+        candidate: &Candidate,
+        found: &Match,
+        data: Result<Json<'_>, Thin>,
+    ) -> Outcome {
+        let shape = with.config.shape(candidate.source);
+        let deleted = self.asked.method == Method::Delete;
+        let draft = self.draft(with, candidate, found, data.ok());
+        let parameters = parameters_as_json(&candidate.parameters);
+        let data = if deleted && data.is_err() { Json::parse(&parameters).ok_or(Thin::Empty) } else { data };
+        if !deleted && shape.wants_fetch(data.ok(), self.head.media) {
+            return match self.target(with, shape, found, &draft.subject) {
+                Some(target) => Outcome::Fetch(draft, target),
+                None => finish(draft, with, data),
+            };
+        }
+        if (with.waits)(&draft.subject) {
+            return Outcome::Behind(draft, data.map(|json| json.text().as_bytes().to_vec()));
+        }
+        finish(draft, with, data)
+    }
+
+    fn draft(
+        &self,
+        with: &mut Conclude<'_>,
+        candidate: &Candidate,
+        found: &Match,
+        representation: Option<Json<'_>>,
+    ) -> Draft {
+        let Self { asked, head, .. } = self;
+        let shape = with.config.shape(candidate.source);
+        let sources = Sources {
+            headers: &asked.kept,
+            parameters: &candidate.parameters,
+            representation: None,
+            property: with.property,
+        };
+        let read =
+            |identity: &Option<Identity>| identity.as_ref().and_then(|identity| identity.read(&sources));
+        let id = representation.and_then(|json| shape.id(json, head.media));
+        Draft {
+            source: candidate.source,
+            id: with.ids.next(with.now),
+            event_type: found.event_type.clone(),
+            subject: self.subject(shape, candidate, found, id.as_deref(), representation),
+            time: timestamp(with.now),
+            request_id: asked.request_id.clone(),
+            traceparent: asked.traceparent.clone(),
+            etag: head.etag.clone(),
+            tenant: read(&shape.tenant),
+            actor: read(&shape.actor),
+            previous: asked.previous.clone(),
+            deleted: asked.method == Method::Delete,
+        }
+    }
+
+    fn representation(&self, shape: &Shape) -> Result<Json<'_>, Thin> {
         let bytes = match &self.body {
             Body::Kept(bytes) => bytes,
             Body::Lost(reason) => return Err(*reason),
@@ -79,28 +153,105 @@ impl Observation {
         let json = Json::parse(bytes)
             .filter(|json| self.says_json() || json.is_structured())
             .ok_or(Thin::NotJson)?;
-        let pointer = match self.asked.candidate.as_ref().map(|candidate| candidate.source) {
-            Some(Source::Resource(index)) => {
-                config.rules.resources.get(index).map(|resource| &resource.unwrap)
-            }
-            _ => None,
-        };
-        pointer.map_or(Some(json), |pointer| json.at(pointer)).ok_or(Thin::Pointer)
+        json.at(&shape.unwrap).ok_or(Thin::Pointer)
     }
 
-    /// The resource's path: where a 201 says it is, else below the collection by its id, else where the request went.
-    fn subject(&self, found: &Match, id: Option<&str>) -> String {
-        let path = path::without_query(&self.asked.target);
-        let location = self.head.location.as_deref().filter(|_| self.head.status == 201);
-        let located = location.and_then(|location| path::location_path(location, &self.asked.authority));
-        match (located, id) {
-            (Some(located), _) => located,
-            (None, Some(id)) if found.below => {
-                format!("{}/{}", path.trim_end_matches('/'), path::encode_segment(id))
+    /// The resource's path: as configured, or where a 201 says it is, or below the collection by its id, or above an
+    /// action, or where the request went.
+    fn subject(
+        &self,
+        shape: &Shape,
+        candidate: &Candidate,
+        found: &Match,
+        id: Option<&str>,
+        representation: Option<Json<'_>>,
+    ) -> String {
+        if let Some(template) = &shape.subject {
+            let own = id.map(|id| ("id".to_owned(), id.to_owned()));
+            let parameters: Vec<_> = candidate.parameters.iter().cloned().chain(own).collect();
+            if let Some(path) = template.expand(&parameters) {
+                return path;
             }
+        }
+        let path = path::without_query(&self.asked.target);
+        let located = || {
+            let location = self.head.location.as_deref().filter(|_| self.head.status == 201);
+            let location = location.and_then(|location| path::location_path(location, &self.asked.authority));
+            location.or_else(|| self.self_link(representation?))
+        };
+        let bulk = shape.explode.is_some();
+        if let Some(located) = located().filter(|_| !bulk) {
+            return located;
+        }
+        match (found.place, id) {
+            (Place::Below, Some(id)) => below(path, id),
+            (_, Some(id)) if bulk => below(path, id),
+            (Place::Above, _) => path::above(path).to_owned(),
             _ => path.to_owned(),
         }
     }
+
+    /// Where a HAL representation says that it is itself (draft-kelly-json-hal, 4.1.1).
+    fn self_link(&self, representation: Json<'_>) -> Option<String> {
+        let hal = Some(representation).filter(|_| self.head.media == Media::Hal)?;
+        let link = hal.at(&["_links", "self", "href"].map(str::to_owned))?.name()?;
+        path::location_path(&link, &self.asked.authority)
+    }
+
+    /// What to GET; `None` where nothing tells under which path the resource stands.
+    fn target(&self, with: &Conclude<'_>, shape: &Shape, found: &Match, subject: &str) -> Option<Target> {
+        let Self { asked, .. } = self;
+        let path = path::without_query(&asked.target);
+        let (own, below) = (subject == path, found.place == Place::Below);
+        if own && below && shape.subject.is_none() {
+            return None;
+        }
+        let query = asked.target.split_once('?').map(|(_, query)| query).filter(|_| own);
+        let text = |path: &[&str]| (with.property)(path).and_then(|value| String::from_utf8(value).ok());
+        let (cluster, authority, wanted) = match &with.config.fetch.cluster {
+            Some(cluster) => (cluster.clone(), asked.authority.clone(), subject.to_owned()),
+            None => {
+                let sent = text(&["request", "path"]).unwrap_or_else(|| path.to_owned());
+                let host = text(&["request", "host"]).unwrap_or_else(|| asked.authority.clone());
+                let sent = path::rewritten(subject, path, path::without_query(&sent));
+                (text(&["xds", "cluster_name"])?, host, sent)
+            }
+        };
+        let path = query.map_or(wanted.clone(), |query| format!("{wanted}?{query}"));
+        Some(Target { cluster, authority, path, headers: asked.credentials(with.config) })
+    }
+}
+
+impl Asked {
+    /// What to GET to see the resource before this request writes to it: the request's own path, as the caller wrote it,
+    /// because Envoy rewrites it only later.
+    pub fn target_before(
+        &self,
+        config: &Config,
+        property: &dyn Fn(&[&str]) -> Option<Vec<u8>>,
+    ) -> Option<Target> {
+        let own = || String::from_utf8(property(&["xds", "cluster_name"])?).ok();
+        let cluster = config.fetch.cluster.clone().or_else(own)?;
+        Some(Target {
+            cluster,
+            authority: self.authority.clone(),
+            path: self.target.clone(),
+            headers: self.credentials(config),
+        })
+    }
+
+    fn credentials(&self, config: &Config) -> Headers {
+        let own = |(name, _): &&(String, Vec<u8>)| config.fetch.headers.contains(name);
+        self.kept.iter().filter(own).cloned().collect()
+    }
+}
+
+fn finish(draft: Draft, with: &mut Conclude<'_>, data: Result<Json<'_>, Thin>) -> Outcome {
+    draft.finish(with.config, data, with.ids).map_or(Outcome::Untold, Outcome::Ready)
+}
+
+fn below(path: &str, id: &str) -> String {
+    format!("{}/{}", path.trim_end_matches('/'), path::encode_segment(id))
 }
 
 /// Whether the request itself named this id: in its query, in a form, or as the id of the JSON it sent.
@@ -125,25 +276,10 @@ fn bears_id(asked: &Asked, id: &str) -> bool {
     query || parameter || body
 }
 
-/// `{"user_id":"42","id":"7"}`: what is known of a resource that is gone.
-fn parameters_as_json(asked: &Asked) -> Vec<u8> {
-    let mut json = vec![b'{'];
-    for (name, value) in asked.candidate.iter().flat_map(|candidate| &candidate.parameters) {
-        if json.len() > 1 {
-            json.push(b',');
-        }
-        push_string(&mut json, name);
-        json.push(b':');
-        push_string(&mut json, value);
-    }
-    json.push(b'}');
-    json
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::{Exchange, Headers, OnRequest};
+    use crate::exchange::{Exchange, OnRequest};
 
     fn headers(pairs: &[(&str, &str)]) -> Headers {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
@@ -168,6 +304,8 @@ mod tests {
         answers: &'static str,
         end: End,
         foreign: bool,
+        asks: Vec<(&'static str, &'static str)>,
+        previous: Option<&'static str>,
     }
 
     impl Default for Play {
@@ -181,6 +319,8 @@ mod tests {
                 answers: r#"{"id": 7}"#,
                 end: End::EmptyData,
                 foreign: false,
+                asks: Vec::new(),
+                previous: None,
             }
         }
     }
@@ -192,9 +332,13 @@ mod tests {
             let mut ids = Ids::new([&b"test"[..]]);
             let mut exchange = Exchange::default();
             let (method, path) = self.request.split_once(' ').unwrap();
-            let request = headers(&[(":method", method), (":path", path), (":authority", "api.example")]);
-            if exchange.on_request(&config, request) == OnRequest::Leave {
+            let mut request = headers(&[(":method", method), (":path", path), (":authority", "api.example")]);
+            request.extend(headers(&self.asks));
+            if exchange.on_request(&config, request, |_| false) == OnRequest::Leave {
                 return Vec::new();
+            }
+            if let Some(previous) = self.previous {
+                exchange.on_previous(previous.as_bytes().to_vec());
             }
             if exchange.wants_request(self.sends.len()) {
                 exchange.on_request_body(Some(self.sends.as_bytes().to_vec()));
@@ -202,7 +346,9 @@ mod tests {
             let mut pairs = vec![(":status", self.status)];
             pairs.extend(&self.response);
             let mut found = Vec::new();
-            found.extend(exchange.on_response(headers(&pairs), self.end == End::Headers, |_| self.foreign));
+            found.extend(
+                exchange.on_response(&config, headers(&pairs), self.end == End::Headers, |_| self.foreign),
+            );
             if self.end != End::Headers {
                 let middle = self.answers.len() / 2;
                 for piece in [&self.answers[..middle], &self.answers[middle..]] {
@@ -218,14 +364,22 @@ mod tests {
             // Envoy calls log whatever came before.
             found.extend(exchange.on_log());
             found.extend(exchange.on_log());
-            let concluded =
-                found.into_iter().map(|one| one.conclude(&config, Duration::from_secs(1), &mut ids));
-            concluded
-                .filter_map(|conclusion| match conclusion {
-                    Conclusion::Event { event, .. } => Some(serde_json::from_slice(event.json()).unwrap()),
-                    Conclusion::Unmatched { .. } => None,
-                })
-                .collect()
+            let mut with = Conclude {
+                config: &config,
+                now: Duration::from_secs(1),
+                ids: &mut ids,
+                property: &|_| None,
+                waits: &|_| false,
+            };
+            let outcomes = found.into_iter().flat_map(|one| match one.conclude(&mut with) {
+                Conclusion::Events(outcomes) => outcomes,
+                Conclusion::Unmatched { .. } => Vec::new(),
+            });
+            let ready = outcomes.filter_map(|outcome| match outcome {
+                Outcome::Ready(ready) => Some(ready.event),
+                _ => None,
+            });
+            ready.map(|event| serde_json::from_slice(event.json()).unwrap()).collect()
         }
 
         /// Type, subject and the reason for being thin of the one event, or nothing.
@@ -280,9 +434,9 @@ mod tests {
         let doubts = |path: &str, response: &[(&str, &str)]| {
             let config = Config::parse(b"").unwrap();
             let mut exchange = Exchange::default();
-            exchange.on_request(&config, headers(&[(":method", "POST"), (":path", path)]));
+            exchange.on_request(&config, headers(&[(":method", "POST"), (":path", path)]), |_| false);
             let mut found = None;
-            exchange.on_response(headers(response), true, |doubts| {
+            exchange.on_response(&config, headers(response), true, |doubts| {
                 found = Some((doubts.local, doubts.companion));
                 false
             });
@@ -298,7 +452,10 @@ mod tests {
     #[test]
     fn a_stream_that_was_never_asked_leaves_nothing() {
         assert!(Exchange::default().on_log().is_none());
-        assert!(Exchange::default().on_response(headers(&[(":status", "201")]), true, |_| false).is_none());
+        let config = Config::parse(b"").unwrap();
+        let answered =
+            Exchange::default().on_response(&config, headers(&[(":status", "201")]), true, |_| false);
+        assert!(answered.is_none());
     }
 
     #[test]
@@ -353,6 +510,125 @@ mod tests {
         Play { end: End::OnlyLog, ..ok() }.check(None);
     }
 
+    const BULK: &str = r#"{"resources": [{"path": "/v1/contacts/bulk", "noun": "contact", "explode": "/items",
+        "subject": "/v1/contacts/{id}"}]}"#;
+
+    #[test]
+    fn an_answer_in_bulk_makes_an_event_of_each_element() {
+        let answers = r#"{"items": [{"id": 1}, {"id": 2}, 3]}"#;
+        let play = Play { config: BULK, request: "POST /v1/contacts/bulk", answers, ..Play::default() };
+        let events = play.events();
+        let subjects: Vec<_> = events.iter().map(|event| event["subject"].as_str().unwrap()).collect();
+        assert_eq!(subjects, ["/v1/contacts/1", "/v1/contacts/2", "/v1/contacts/bulk"]);
+        assert_eq!(events[1]["data"], serde_json::json!({"id": 2}));
+        assert_eq!(events[1]["sequence"], "000000000002");
+        let none = Play { answers: r#"{"items": []}"#, ..play };
+        assert!(none.events().is_empty());
+        for (answers, reason) in [("{}", "pointer"), (r#"{"items": 7}"#, "pointer"), ("", "empty")] {
+            let play = Play { config: BULK, request: "POST /v1/contacts/bulk", answers, ..Play::default() };
+            play.check(Some(("contact.create", "/v1/contacts/bulk", Some(reason))));
+        }
+        let deleted = Play {
+            config: r#"{"resources": [{"path": "/a/{id}", "noun": "a", "explode": "", "verbs": {"DELETE": "delete"}}]}"#,
+            request: "DELETE /a",
+            status: "200",
+            answers: r#"[{"id": 7}]"#,
+            ..Play::default()
+        };
+        deleted.check(Some(("a.delete", "/a/7", None)));
+    }
+
+    #[test]
+    fn json_api_and_hal_say_which_resource_it_is() {
+        let api = Play {
+            status: "200",
+            response: vec![("content-type", "application/vnd.api+json")],
+            answers: r#"{"data":{"type":"contacts","id":"9","attributes":{}}}"#,
+            ..Play::default()
+        };
+        api.check(Some(("contact.create", "/v1/contacts/9", None)));
+        let hal = Play {
+            response: vec![("content-type", "application/hal+json")],
+            answers: r#"{"_links":{"self":{"href":"/v1/people/9"}},"name":"Ada"}"#,
+            ..Play::default()
+        };
+        hal.check(Some(("contact.create", "/v1/people/9", None)));
+    }
+
+    #[test]
+    fn an_action_is_the_events_of_the_item_above_it() {
+        let play = |request| Play { request, status: "200", ..Play::default() };
+        play("POST /orders/7/cancel").check(Some(("order.cancel", "/orders/7", None)));
+        play("POST /orders/7:cancel").check(Some(("order.cancel", "/orders/7", None)));
+    }
+
+    #[test]
+    fn what_the_configuration_holds_back_is_nowhere_in_the_event() {
+        let answers = r#"{"id": 7, "ssn": "078-05-1120", "card": {"number": 4, "brand": "v"}}"#;
+        let config = r#"{"redact": ["/ssn", "/card/number"], "previous": "fetch"}"#;
+        let previous = Some(r#"{"id": 7, "ssn": "219-09-9999", "card": {"brand": "w"}}"#);
+        let request = "PUT /v1/contacts/7";
+        let play = Play { config, request, status: "200", answers, previous, ..Play::default() };
+        let event = &play.events()[0];
+        assert!(!event.to_string().contains("078-05") && !event.to_string().contains("219-09"), "{event}");
+        assert_eq!(event["previous"], serde_json::json!({"id": 7, "card": {"brand": "w"}}));
+        assert_eq!(event["changed"], serde_json::json!(["/card/brand"]));
+        let none = Play { config: r#"{"data": "none"}"#, ..Play::default() };
+        none.check(Some(("contact.create", "/v1/contacts/7", Some("withheld"))));
+        let coded = vec![("content-type", "application/json"), ("content-encoding", "gzip")];
+        let coded = Play { config, response: coded, ..Play::default() };
+        coded.check(Some(("contact.create", "/v1/contacts", Some("encoded"))));
+    }
+
+    #[test]
+    fn a_delete_bears_what_stood_before_if_that_is_known() {
+        let config = r#"{"previous": "fetch", "unwrap": "/data"}"#;
+        let previous = Some(r#"{"data": {"id": 7, "name": "Ada"}}"#);
+        let request = "DELETE /v1/contacts/7";
+        let end = End::Headers;
+        let play = Play { config, request, status: "204", end, previous, ..Play::default() };
+        let event = &play.events()[0];
+        assert_eq!(event["data"], serde_json::json!({"id": 7, "name": "Ada"}));
+        assert!(event.get("previous").is_none() && event.get("changed").is_none());
+        let unknown = Play { previous: None, ..play };
+        assert_eq!(unknown.events()[0]["data"], serde_json::json!({"id": "7"}));
+    }
+
+    #[test]
+    fn a_missing_tenant_holds_back_as_much_as_configured() {
+        let asks = || vec![("x-tenant", "acme"), ("x-user", "ada")];
+        let config = r#"{"tenant": {"header": "x-tenant"}, "actor": {"header": "x-user"}}"#;
+        let play = Play { config, asks: asks(), ..Play::default() };
+        assert_eq!(
+            (&play.events()[0]["tenant"], &play.events()[0]["actor"]),
+            (&"acme".into(), &"ada".into())
+        );
+        let missing = Play { config, ..Play::default() };
+        missing.check(Some(("contact.create", "/v1/contacts/7", None)));
+        assert!(missing.events()[0].get("tenant").is_none());
+        let config = r#"{"tenant": {"header": "x-tenant"}, "missing_tenant": "thin"}"#;
+        let thin = Play { config, ..Play::default() };
+        thin.check(Some(("contact.create", "/v1/contacts/7", Some("no_tenant"))));
+        let config = r#"{"tenant": {"field": "/org"}, "missing_tenant": "refuse"}"#;
+        Play { config, ..Play::default() }.check(None);
+        let play = Play { config, answers: r#"{"id": 7, "org": 3}"#, ..Play::default() };
+        assert_eq!(play.events()[0]["tenant"], "3");
+    }
+
+    #[test]
+    fn a_second_gatehook_stays_silent_behind_the_first() {
+        let config = Config::parse(br#"{"companion": {"token": "t"}}"#).unwrap();
+        let ask = |mark: Option<&str>, own: bool| {
+            let mut request = headers(&[(":method", "PUT"), (":path", "/a/7")]);
+            request.extend(mark.map(|mark| ("gatehook-via".to_owned(), mark.as_bytes().to_vec())));
+            Exchange::default().on_request(&config, request, |_| own) != OnRequest::Leave
+        };
+        let mark = format!("{}-1", config.via.clone().unwrap());
+        assert!(ask(None, false) && !ask(Some(&mark), false));
+        assert!(ask(Some(&mark), true), "a redirect within Envoy is no second Gatehook");
+        assert!(ask(Some("forged"), false) && ask(Some(""), false));
+    }
+
     #[test]
     fn a_delete_bears_the_path_parameters_and_waits_for_no_body() {
         for (status, end) in [("204", End::Headers), ("200", End::EmptyData), ("200", End::OnlyLog)] {
@@ -368,7 +644,8 @@ mod tests {
             let config = Config::parse(config.as_bytes()).unwrap();
             let mut request = headers(&[(":method", "PUT"), (":path", path)]);
             request.extend(encoding.map(|value| ("accept-encoding".to_owned(), value.as_bytes().to_vec())));
-            Exchange::default().on_request(&config, request) == OnRequest::Watch { identity: true }
+            let seen = Exchange::default().on_request(&config, request, |_| false);
+            matches!(seen, OnRequest::Watch { identity: true, .. })
         };
         assert!(ask("{}", "/a/7", Some("gzip, br")));
         assert!(!ask("{}", "/a/7", Some("identity")));
@@ -385,8 +662,8 @@ mod tests {
         let mut exchange = Exchange::default();
         let mut request = headers(&[(":method", "POST"), (":path", "/a"), ("x-request-id", "r-1")]);
         request.push(("traceparent".to_owned(), vec![0xfe]));
-        exchange.on_request(&config, request);
-        let observation = exchange.on_response(response, true, |_| false).unwrap();
+        exchange.on_request(&config, request, |_| false);
+        let observation = exchange.on_response(&config, response, true, |_| false).unwrap();
         assert_eq!((observation.head.etag, observation.asked.traceparent), (None, None));
         assert_eq!(observation.asked.request_id.as_deref(), Some("r-1"));
     }

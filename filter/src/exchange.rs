@@ -47,6 +47,10 @@ pub struct Asked {
     pub traceparent: Option<String>,
     /// `None` where no rule fits.
     pub candidate: Option<Candidate>,
+    /// The headers that the configuration reads, and no others.
+    pub kept: Headers,
+    /// The API's answer to a GET before the write, if there was to be one and it came in time.
+    pub previous: Option<Vec<u8>>,
     /// The request's body, as far as an id is looked for in it.
     pub body: Body,
 }
@@ -76,7 +80,8 @@ pub struct ResponseHead {
     pub etag: Option<String>,
     /// The `Location`.
     pub location: Option<String>,
-    media: Media,
+    /// What the answer's content type promises.
+    pub media: Media,
     encoded: bool,
     never: bool,
     timed: bool,
@@ -91,14 +96,21 @@ pub struct Doubts {
     pub companion: bool,
 }
 
+/// The request header by which one Gatehook tells the next that it watches.
+pub const VIA: &str = "gatehook-via";
+
 /// Every path of the companion that takes writes has one of these segments, wherever it is mounted.
-const COMPANION_SEGMENTS: [&str; 4] = ["subscriptions", "deliveries", "events", "webhooks"];
+const COMPANION_SEGMENTS: [&str; 5] = ["subscriptions", "deliveries", "events", "webhooks", "unmatched"];
 
 /// What `content-type` promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Media {
+pub enum Media {
     /// A JSON media type: any JSON value is a representation.
     Json,
+    /// JSON:API, whose resources stand in `data`.
+    JsonApi,
+    /// HAL, whose resources say where they are in `_links`.
+    Hal,
     /// None, or plain text: an object or an array is a representation.
     Unsaid,
     /// Something that is no JSON.
@@ -110,10 +122,14 @@ enum Media {
 pub enum OnRequest {
     /// Nothing more will be asked for.
     Leave,
-    /// The exchange is watched; `identity` asks for `accept-encoding: identity` on its way upstream.
+    /// The exchange is watched.
     Watch {
-        /// Whether the header is to be set.
+        /// Whether to ask for `accept-encoding: identity` on its way upstream.
         identity: bool,
+        /// Whether to mark the request, so that a second Gatehook behind this one stays silent.
+        mark: bool,
+        /// Whether the representation is to be read before the request goes on.
+        previous: bool,
     },
 }
 
@@ -129,18 +145,32 @@ pub struct Observation {
 }
 
 impl Exchange {
-    /// Request headers came.
-    pub fn on_request(&mut self, config: &Config, headers: Headers) -> OnRequest {
-        let Some(request) = Request::read(headers) else { return self.leave() };
+    /// Request headers came. `is_own` says whether a mark is one that this very Envoy has set, before a redirect of its own.
+    pub fn on_request(
+        &mut self,
+        config: &Config,
+        headers: Headers,
+        is_own: impl FnOnce(&[u8]) -> bool,
+    ) -> OnRequest {
+        let Some(request) = Request::read(config, headers) else { return self.leave() };
         let target = path::printable(&request.path);
         let candidate = match config.rules.consider(request.method, path::without_query(&target)) {
             Verdict::Ignored => return self.leave(),
             Verdict::Unmatched => None,
             Verdict::Watch(candidate) => Some(candidate),
         };
+        let marked =
+            |via: &str| request.via.as_deref().is_some_and(|value| value.starts_with(via.as_bytes()));
+        if config.via.as_deref().is_some_and(marked) && !request.via.as_deref().is_some_and(is_own) {
+            return self.leave();
+        }
+        let shape = candidate.as_ref().map(|candidate| config.shape(candidate.source));
+        let previous = shape.is_some_and(|shape| shape.previous)
+            && candidate.as_ref().is_some_and(Candidate::is_on_item);
         let wants_body = candidate.as_ref().is_some_and(Candidate::may_ask_for_new_id);
         let encodes = request.accept_encoding.is_some_and(|value| value != b"identity");
         let identity = config.identity_encoding && candidate.is_some() && encodes;
+        let mark = config.via.is_some() && candidate.is_some();
         self.state = State::Asked(Box::new(Asked {
             method: request.method,
             target,
@@ -148,9 +178,26 @@ impl Exchange {
             request_id: request.request_id,
             traceparent: request.traceparent,
             candidate,
+            kept: request.kept,
+            previous: None,
             body: if wants_body { Body::Kept(Vec::new()) } else { Body::Lost(Thin::Empty) },
         }));
-        OnRequest::Watch { identity }
+        OnRequest::Watch { identity, mark, previous }
+    }
+
+    /// The representation as it stood before the write; nothing changes if the exchange is over already.
+    pub fn on_previous(&mut self, body: Vec<u8>) {
+        if let State::Asked(asked) = &mut self.state {
+            asked.previous = Some(body);
+        }
+    }
+
+    /// What was asked, as long as the response's headers are awaited.
+    pub fn asked(&self) -> Option<&Asked> {
+        match &self.state {
+            State::Asked(asked) => Some(asked),
+            _ => None,
+        }
     }
 
     /// A piece of the request's body of this size is there; says whether it is to be copied.
@@ -174,6 +221,7 @@ impl Exchange {
     /// if there is a doubt.
     pub fn on_response(
         &mut self,
+        config: &Config,
         headers: Headers,
         ends: bool,
         is_foreign: impl FnOnce(Doubts) -> bool,
@@ -188,8 +236,13 @@ impl Exchange {
         if !counts || ((doubts.local || doubts.companion) && is_foreign(doubts)) {
             return None;
         }
-        // The data of a DELETE are the path's parameters, and what fits no rule has none: neither waits for a body.
-        let needs_body = asked.candidate.is_some() && asked.method != Method::Delete;
+        // The data of a DELETE are the path's parameters, unless it answers in bulk, and what fits no rule has none:
+        // neither waits for a body.
+        let explodes = |candidate: &Candidate| config.shape(candidate.source).explode.is_some();
+        let needs_body = asked
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| asked.method != Method::Delete || explodes(candidate));
         let body = match &head {
             _ if ends || !needs_body => Body::Lost(Thin::Empty),
             ResponseHead { encoded: true, .. } => Body::Lost(Thin::Encoded),
@@ -229,8 +282,8 @@ impl Exchange {
     /// How many bytes of bodies this exchange holds.
     pub fn held_bytes(&self) -> usize {
         match &self.state {
-            State::Asked(asked) => asked.body.held(),
-            State::Answered(answered) => answered.body.held() + answered.asked.body.held(),
+            State::Asked(asked) => asked.held(),
+            State::Answered(answered) => answered.body.held() + answered.asked.held(),
             State::Unseen | State::Finished => 0,
         }
     }
@@ -309,6 +362,10 @@ impl Body {
 }
 
 impl Asked {
+    fn held(&self) -> usize {
+        self.body.held() + self.previous.as_ref().map_or(0, Vec::len)
+    }
+
     fn may_be_companions(&self) -> bool {
         let mut segments = path::without_query(&self.target).split('/');
         segments.any(|segment| COMPANION_SEGMENTS.contains(&segment))
@@ -323,14 +380,20 @@ struct Request {
     accept_encoding: Option<Vec<u8>>,
     request_id: Option<String>,
     traceparent: Option<String>,
+    via: Option<Vec<u8>>,
+    kept: Headers,
 }
 
 impl Request {
     /// `None` for a request that no rule can make an event of: no write, or gRPC.
-    fn read(headers: Headers) -> Option<Self> {
+    fn read(config: &Config, headers: Headers) -> Option<Self> {
         let (mut method, mut path, mut authority) = (None, None, Vec::new());
-        let (mut accept_encoding, mut request_id, mut traceparent) = (None, None, None);
+        let (mut accept_encoding, mut request_id, mut traceparent, mut via) = (None, None, None, None);
+        let mut kept = Headers::new();
         for (name, value) in headers {
+            if config.kept_headers.contains(&name) {
+                kept.push((name.clone(), value.clone()));
+            }
             match name.as_str() {
                 ":method" => method = Some(Method::parse(&value)?),
                 ":path" => path = Some(value),
@@ -339,10 +402,12 @@ impl Request {
                 "accept-encoding" => accept_encoding = Some(value),
                 "x-request-id" => request_id = attribute(value),
                 "traceparent" => traceparent = attribute(value),
+                VIA => via = Some(value),
                 _ => {}
             }
         }
-        Some(Self { method: method?, path: path?, authority, accept_encoding, request_id, traceparent })
+        let (method, path) = (method?, path?);
+        Some(Self { method, path, authority, accept_encoding, request_id, traceparent, via, kept })
     }
 }
 
@@ -375,11 +440,14 @@ impl ResponseHead {
 }
 
 impl Media {
-    fn of(content_type: &[u8]) -> Self {
+    /// The media type of a `content-type` header (RFC 9110, 8.3); parameters say nothing here.
+    pub fn of(content_type: &[u8]) -> Self {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let essence = essence.to_ascii_lowercase();
         match essence.as_slice() {
             b"application/json" | b"text/json" => Self::Json,
+            b"application/vnd.api+json" => Self::JsonApi,
+            b"application/hal+json" => Self::Hal,
             essence if essence.ends_with(b"+json") => Self::Json,
             b"" | b"text/plain" => Self::Unsaid,
             _ => Self::Other,
@@ -390,7 +458,7 @@ impl Media {
 impl Observation {
     /// Whether a bare string or number would be a representation, because the API calls it JSON.
     pub fn says_json(&self) -> bool {
-        self.head.media == Media::Json
+        matches!(self.head.media, Media::Json | Media::JsonApi | Media::Hal)
     }
 }
 

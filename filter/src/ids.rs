@@ -17,6 +17,8 @@ pub struct Ids {
     pool: Vec<u64>,
     last_ms: u64,
     within_ms: u16,
+    worker: String,
+    sequence: u64,
 }
 
 impl Ids {
@@ -27,7 +29,22 @@ impl Ids {
             hash.update(u64::try_from(ingredient.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(ingredient);
         }
-        Self { key: hash.finalize().into(), blocks: 0, pool: Vec::new(), last_ms: 0, within_ms: 0 }
+        let key: [u8; 32] = hash.finalize().into();
+        // A name is public, the key is not.
+        let name = Sha256::new().chain_update(b"worker").chain_update(key).finalize();
+        let worker = name.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { key, blocks: 0, pool: Vec::new(), last_ms: 0, within_ms: 0, worker, sequence: 0 }
+    }
+
+    /// The VM's name, and the number of its next event, from 1 on.
+    pub fn sequence(&mut self) -> (&str, u64) {
+        self.sequence += 1;
+        (&self.worker, self.sequence)
+    }
+
+    /// The VM's name.
+    pub fn worker(&self) -> &str {
+        &self.worker
     }
 
     /// The next id, at a time since the Unix epoch; ids of one VM ascend even if the clock steps back.
@@ -114,6 +131,14 @@ mod tests {
             assert!((0..200).all(|_| seen.insert(generator.next(now))));
         }
         assert_ne!(Ids::new([&b"ab"[..], b"c"]).next(now), Ids::new([&b"a"[..], b"bc"]).next(now));
+    }
+
+    #[test]
+    fn events_of_a_vm_are_counted_under_its_name() {
+        let (mut one, mut other) = (ids("a"), ids("b"));
+        assert_eq!((one.sequence().1, one.sequence().1), (1, 2));
+        assert_ne!(one.worker(), other.sequence().0);
+        assert_eq!(one.worker().len(), 16);
     }
 
     #[test]

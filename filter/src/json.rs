@@ -42,6 +42,11 @@ impl<'a> Json<'a> {
         self.text.starts_with(['{', '['])
     }
 
+    /// Whether the value is an object.
+    pub fn is_object(self) -> bool {
+        self.text.starts_with('{')
+    }
+
     /// The value that a JSON pointer's tokens (RFC 6901, unescaped) lead to, sliced from the original text.
     pub fn at(self, tokens: &[String]) -> Option<Self> {
         if tokens.is_empty() {
@@ -53,9 +58,46 @@ impl<'a> Json<'a> {
 
     /// The representation's id: a string that is not empty, or an integer, under one of the usual names.
     pub fn id(self) -> Option<String> {
-        let id = self.id?;
-        if id.starts_with('"') { serde_json::from_str(id).ok() } else { Some(id.to_owned()) }
+        name_of(self.id?)
     }
+
+    /// The value itself as a name: a string that is not empty, or an integer.
+    pub fn name(self) -> Option<String> {
+        name_of(self.text)
+    }
+
+    /// What the value is made of, each part sliced from the original text.
+    pub fn parts(self) -> Parts<'a> {
+        let mut parser = serde_json::Deserializer::from_str(self.text);
+        let parts = match self.text.as_bytes().first() {
+            Some(b'{') => parser.deserialize_map(All),
+            Some(b'[') => parser.deserialize_seq(All),
+            _ => return Parts::Leaf,
+        };
+        parts.unwrap_or(Parts::Leaf)
+    }
+
+    /// The elements of an array; `None` if it is none.
+    pub fn elements(self) -> Option<Vec<Self>> {
+        let Parts::Elements(texts) = self.parts() else { return None };
+        texts.into_iter().map(|text| Some(Self { text, id: read_id(text)? })).collect()
+    }
+}
+
+/// What a JSON value is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parts<'a> {
+    /// An object's keys, unescaped, with their values, in the order of the text; a key may stand twice.
+    Members(Vec<(Cow<'a, str>, &'a str)>),
+    /// An array's values.
+    Elements(Vec<&'a str>),
+    /// A string, a number, `true`, `false` or `null`.
+    Leaf,
+}
+
+fn name_of(text: &str) -> Option<String> {
+    let named = is_id(text).then_some(text)?;
+    if named.starts_with('"') { serde_json::from_str(named).ok() } else { Some(named.to_owned()) }
 }
 
 /// Reads a whole value and gives the text of its id, if it has one; `None` if it is no JSON.
@@ -70,7 +112,8 @@ fn read_id(text: &str) -> Option<Option<&str>> {
 
 fn is_id(value: &str) -> bool {
     let number = value.strip_prefix('-').unwrap_or(value);
-    number.bytes().all(|byte| byte.is_ascii_digit()) || (value.starts_with('"') && value != "\"\"")
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        || (value.starts_with('"') && value != "\"\"")
 }
 
 fn child<'a>(text: &'a str, token: &str) -> Option<&'a str> {
@@ -194,6 +237,33 @@ impl<'de> Visitor<'de> for Child<'_> {
             at += 1;
         }
         Ok(found)
+    }
+}
+
+/// Gathers all parts of an object or an array.
+struct All;
+
+impl<'de> Visitor<'de> for All {
+    type Value = Parts<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object or an array")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut members = Vec::new();
+        while let Some((Key(key), value)) = map.next_entry::<_, &RawValue>()? {
+            members.push((key, value.get()));
+        }
+        Ok(Parts::Members(members))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut sequence: S) -> Result<Self::Value, S::Error> {
+        let mut elements = Vec::new();
+        while let Some(value) = sequence.next_element::<&RawValue>()? {
+            elements.push(value.get());
+        }
+        Ok(Parts::Elements(elements))
     }
 }
 

@@ -16,17 +16,25 @@ pub mod config;
 pub mod identifier;
 pub mod path;
 pub mod rules;
+pub mod shape;
 pub mod singular;
 
 // What an exchange becomes.
 pub mod conclusion;
+pub mod draft;
 pub mod event;
 pub mod exchange;
 pub mod ids;
 pub mod json;
 pub mod timestamp;
 
-// How events leave.
+// What of it is told, and of whom.
+pub mod changed;
+pub mod identity;
+pub mod privacy;
+
+// How representations come, and events leave.
+pub mod fetch;
 pub mod outbox;
 
 #[cfg(target_arch = "wasm32")]

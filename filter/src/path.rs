@@ -95,6 +95,36 @@ pub fn location_path(location: &str, authority: &str) -> Option<String> {
         .then(|| if path.is_empty() { "/".to_owned() } else { printable(path.as_bytes()) })
 }
 
+/// The path of the item that an action's path belongs to: `/orders/7` for `/orders/7/cancel` and `/orders/7:cancel`.
+pub fn above(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    let Some(slash) = path.rfind('/') else { return path };
+    let colon = path.rfind(':').filter(|colon| *colon > slash);
+    path.get(..colon.unwrap_or(slash.max(1))).unwrap_or(path)
+}
+
+/// A path on this API as the upstream knows it, told by how Envoy has rewritten the request's own path.
+///
+/// What both share at their end was not rewritten, and what stands before it was exchanged.
+pub fn rewritten(path: &str, original: &str, sent: &str) -> String {
+    let same = original.bytes().rev().zip(sent.bytes().rev()).take_while(|(one, other)| one == other).count();
+    let kept = original.get(original.len().saturating_sub(same)..).unwrap_or_default();
+    // Segments are whole: `/v1/contacts` behind `/api` shares no half of a segment with `/contacts`.
+    let kept = kept.find('/').and_then(|at| kept.get(at..)).unwrap_or_default();
+    let (Some(old), Some(new)) = (original.strip_suffix(kept), sent.strip_suffix(kept)) else {
+        return path.to_owned();
+    };
+    let under = |prefix: &'_ str| {
+        let rest = path.strip_prefix(prefix)?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
+    };
+    match under(old) {
+        // A location that the upstream wrote may be in its own words already.
+        Some(rest) if new.is_empty() || under(new).is_none() => format!("{new}{rest}"),
+        _ => path.to_owned(),
+    }
+}
+
 /// A path with parameters, such as `/v1/contacts/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -146,6 +176,19 @@ impl Template {
         matches!(self.parts.last(), Some(Part::Parameter(_)))
     }
 
+    /// The names of the parameters, in path order.
+    pub fn parameter_names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Parameter(name) => Some(name.as_str()),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// Whether there is a parameter of this name.
+    pub fn has_parameter(&self, name: &str) -> bool {
+        self.parameter_names().any(|own| own == name)
+    }
+
     /// Whether both templates match the same paths, whatever their parameters are called.
     pub fn covers_the_same_as(&self, other: &Self) -> bool {
         self.parts.len() == other.parts.len()
@@ -173,6 +216,23 @@ impl Template {
             }
             None => None,
         }
+    }
+
+    /// The path with these values as its parameters; `None` if one is missing.
+    pub fn expand(&self, parameters: &[Parameter]) -> Option<String> {
+        let mut path = String::new();
+        for part in &self.parts {
+            path.push('/');
+            match part {
+                Part::Literal(literal) => path.push_str(literal),
+                Part::Parameter(name) => {
+                    // The last one counts: the id of the representation is put behind what the path had.
+                    let (_, value) = parameters.iter().rev().find(|(own, _)| own == name)?;
+                    path.push_str(&encode_segment(value));
+                }
+            }
+        }
+        Some(path)
     }
 
     fn parameters(&self, path: &[&str]) -> Vec<Parameter> {
@@ -259,6 +319,43 @@ mod tests {
         assert_eq!(fit("/v1/users/42/orders/a%20b/pay"), Some(format!("{:?}", Fit::Action(both, "pay"))));
         for path in ["/v1/users/42", "/v1/users/42/orders/7/pay/now", "/v2/users/42/orders/7", "/"] {
             assert_eq!(fit(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_filled_in() {
+        let template = Template::parse("/v1/users/{user}/orders/{id}").unwrap();
+        let filled = parameters(&[("user", "42"), ("id", "old"), ("id", "a b")]);
+        assert_eq!(template.expand(&filled).as_deref(), Some("/v1/users/42/orders/a%20b"));
+        assert_eq!(template.expand(&parameters(&[("user", "42")])), None);
+    }
+
+    #[test]
+    fn an_action_belongs_to_the_item_above_it() {
+        for (path, item) in [
+            ("/orders/7/cancel", "/orders/7"),
+            ("/orders/7/cancel/", "/orders/7"),
+            ("/orders/7:cancel", "/orders/7"),
+            ("/a:b/7/cancel", "/a:b/7"),
+            ("/cancel", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(above(path), item, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_rewritten_as_the_request_was() {
+        for (path, original, sent, expected) in [
+            ("/crm/contacts/7", "/crm/contacts/7", "/crm/contacts/7", "/crm/contacts/7"),
+            ("/crm/contacts/7", "/crm/contacts", "/contacts", "/contacts/7"),
+            ("/contacts/7", "/crm/contacts", "/contacts", "/contacts/7"),
+            ("/crm/contacts/7", "/crm/contacts", "/internal/v2/contacts", "/internal/v2/contacts/7"),
+            ("/contacts/7", "/contacts", "/api/contacts", "/api/contacts/7"),
+            ("/api/contacts/7", "/contacts", "/api/contacts", "/api/contacts/7"),
+            ("/crmx/7", "/crm/contacts", "/contacts", "/crmx/7"),
+        ] {
+            assert_eq!(rewritten(path, original, sent), expected, "{path} {original} {sent}");
         }
     }
 

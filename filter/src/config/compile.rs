@@ -1,14 +1,15 @@
 //! From the configuration's shape to its meaning, with every fault in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::raw::{Object, RawCompanion, RawConfig, RawResource};
-use super::{Companion, Config, Fault, Faults, Token};
-use crate::json::parse_pointer;
+use super::raw::{Object, RawCompanion, RawConfig, RawFetch, RawResource, RawShape};
+use super::{Companion, Config, Fault, Faults, Fetch, Token, shape};
+use crate::identity::Identity;
 use crate::outbox::Limits;
 use crate::path::{Glob, Template};
 use crate::rules::{Method, Resource, Rules};
+use crate::shape::{Representation, Shape};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -24,22 +25,22 @@ const MAX_BATCH_BYTES: usize = 4 * MEBIBYTE;
 
 /// Collects faults while values pass through.
 #[derive(Default)]
-struct Check {
+pub(super) struct Check {
     faults: Vec<Fault>,
 }
 
 impl Check {
-    fn fault(&mut self, path: &str, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, path: &str, message: impl Into<String>) {
         self.faults.push(Fault { path: path.to_owned(), message: message.into() });
     }
 
-    fn require(&mut self, holds: bool, path: &str, message: &str) {
+    pub(super) fn require(&mut self, holds: bool, path: &str, message: &str) {
         if !holds {
             self.fault(path, message);
         }
     }
 
-    fn take<T>(&mut self, path: &str, result: Result<T, String>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, path: &str, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.fault(path, message)).ok()
     }
 
@@ -67,8 +68,10 @@ impl Check {
     }
 }
 
-pub(super) fn compile(raw: RawConfig) -> Result<Config, Faults> {
+pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     let mut check = Check::default();
+    let raw_shape = raw.shape();
+    let shape = shape::compile(&mut check, "", &raw_shape, None);
     let companion = compile_companion(&mut check, raw.companion.0);
     let source_fits = !raw.source.is_empty() && raw.source.bytes().all(|byte| byte.is_ascii_graphic());
     check.require(source_fits, "/source", "a URI reference of visible ASCII, without spaces, is needed");
@@ -80,7 +83,8 @@ pub(super) fn compile(raw: RawConfig) -> Result<Config, Faults> {
     let ignore =
         ignore.filter_map(|(i, text)| check.take(&format!("/ignore/{i}"), Glob::parse(text))).collect();
     check.require(raw.ignore.len() <= MAX_RESOURCES, "/ignore", "at most 1000 are allowed");
-    let resources = compile_resources(&mut check, raw.resources);
+    let resources = compile_resources(&mut check, raw.resources, &raw_shape);
+    let fetch = compile_fetch(&mut check, raw.fetch.0, &raw.previous_timeout);
     for (field, words) in [("verbs", &raw.verbs), ("singulars", &raw.singulars)] {
         for (key, value) in words {
             let path = format!("/{field}/{}", escape(key));
@@ -109,9 +113,14 @@ pub(super) fn compile(raw: RawConfig) -> Result<Config, Faults> {
     let (namespace, tense, automatic, verbs, singulars) =
         (raw.namespace, raw.tense, raw.automatic, raw.verbs, raw.singulars);
     Ok(Config {
-        companion,
         source: raw.source,
-        rules: Rules { namespace, tense, automatic, ignore, resources, verbs, singulars },
+        via: companion.token.as_ref().filter(|_| raw.via).map(Token::mark),
+        kept_headers: kept_headers(&fetch, &shape, &resources),
+        rules: Rules { namespace, tense, automatic, nested: raw.nested, ignore, resources, verbs, singulars },
+        shape,
+        missing_tenant: raw.missing_tenant,
+        fetch,
+        companion,
         max_body_bytes: raw.max_body_bytes,
         identity_encoding: raw.identity_encoding,
         limits: Limits {
@@ -142,12 +151,59 @@ fn compile_companion(check: &mut Check, raw: RawCompanion) -> Companion {
     Companion { cluster, authority, path, token: token.map(Token), timeout }
 }
 
-fn compile_resources(check: &mut Check, raw: Vec<Object<RawResource>>) -> Vec<Resource> {
+/// A header name as HTTP/2 has it (RFC 9113, 8.2): lower case, visible, no pseudo-header.
+pub(super) fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        })
+}
+
+fn compile_fetch(check: &mut Check, raw: RawFetch, previous_timeout: &str) -> Fetch {
+    check.require(
+        raw.cluster.as_deref() != Some(""),
+        "/fetch/cluster",
+        "the name of an Envoy cluster is needed; leave it out for the exchange's own",
+    );
+    for (index, name) in raw.headers.iter().enumerate() {
+        let path = format!("/fetch/headers/{index}");
+        check.require(is_header_name(name), &path, "a header name in lower case is needed");
+    }
+    check.require(raw.headers.len() <= 32, "/fetch/headers", "at most 32 are allowed");
+    check.within("/fetch/max_concurrent", raw.max_concurrent, 1, 100);
+    check.within("/fetch/max_waiting", raw.max_waiting, 1, 100_000);
+    Fetch {
+        timeout: check.duration("/fetch/timeout", &raw.timeout, 10, 60_000),
+        previous_timeout: check.duration("/previous_timeout", previous_timeout, 1, 60_000),
+        cluster: raw.cluster,
+        headers: raw.headers.into_iter().collect(),
+        max_concurrent: raw.max_concurrent,
+        max_waiting: raw.max_waiting,
+    }
+}
+
+/// The request headers that something in the configuration reads later.
+fn kept_headers(fetch: &Fetch, shape: &Shape, resources: &[Resource]) -> BTreeSet<String> {
+    let mut kept = BTreeSet::new();
+    for shape in resources.iter().map(|resource| &resource.shape).chain([shape]) {
+        if shape.representation != Representation::Answer || shape.previous {
+            kept.extend(fetch.headers.iter().cloned());
+        }
+        for identity in shape.tenant.iter().chain(&shape.actor) {
+            if let Identity::Header(name) = identity {
+                kept.insert(name.clone());
+            }
+        }
+    }
+    kept
+}
+
+fn compile_resources(check: &mut Check, raw: Vec<Object<RawResource>>, base: &RawShape) -> Vec<Resource> {
     check.require(raw.len() <= MAX_RESOURCES, "/resources", "at most 1000 are allowed");
     let mut resources: Vec<Resource> = Vec::with_capacity(raw.len());
     for (index, Object(raw)) in raw.into_iter().enumerate() {
         let at = format!("/resources/{index}");
-        let Some(resource) = compile_resource(check, &at, raw) else { continue };
+        let Some(resource) = compile_resource(check, &at, raw, base) else { continue };
         let earlier =
             resources.iter().find(|earlier| earlier.template.covers_the_same_as(&resource.template));
         if let Some(earlier) = earlier {
@@ -162,9 +218,15 @@ fn compile_resources(check: &mut Check, raw: Vec<Object<RawResource>>) -> Vec<Re
     resources
 }
 
-fn compile_resource(check: &mut Check, at: &str, raw: RawResource) -> Option<Resource> {
+fn compile_resource(check: &mut Check, at: &str, mut raw: RawResource, base: &RawShape) -> Option<Resource> {
+    let raw_shape = raw.shape();
     let template = check.take(&format!("{at}/path"), Template::parse(&raw.path));
-    check.word(&format!("{at}/noun"), &raw.noun);
+    let noun_fits = raw.noun.split('.').all(is_word);
+    check.require(
+        noun_fits,
+        &format!("{at}/noun"),
+        "lower-case letters, digits and _ are allowed, a letter first, and dots between such words",
+    );
     let mut verbs = BTreeMap::new();
     for (method, verb) in raw.verbs {
         let path = format!("{at}/verbs/{}", escape(&method));
@@ -198,9 +260,18 @@ fn compile_resource(check: &mut Check, at: &str, raw: RawResource) -> Option<Res
             );
         }
     }
-    let unwrap = check.take(&format!("{at}/unwrap"), parse_pointer(&raw.unwrap));
+    let mut shape = shape::compile(check, at, &raw_shape, Some(base));
+    shape.subject = raw.subject.and_then(|text| {
+        let path = format!("{at}/subject");
+        let subject = check.take(&path, Template::parse(&text))?;
+        let known = |name: &str| name == "id" || template.as_ref().is_none_or(|own| own.has_parameter(name));
+        for name in subject.parameter_names().filter(|name| !known(name)) {
+            check.fault(&path, format!("{{{name}}} is neither a parameter of the path nor {{id}}"));
+        }
+        Some(subject)
+    });
     let (noun, actions, statuses) = (raw.noun, raw.actions, raw.statuses);
-    Some(Resource { template: template?, noun, verbs, actions, statuses, unwrap: unwrap? })
+    Some(Resource { template: template?, noun, verbs, actions, statuses, shape })
 }
 
 fn is_word(word: &str) -> bool {

@@ -8,14 +8,18 @@ mod compile;
 mod raw;
 #[cfg(test)]
 mod samples;
+mod shape;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde_path_to_error::Segment;
+use sha2::{Digest as _, Sha256};
 
 use crate::outbox::Limits;
-use crate::rules::Rules;
+use crate::rules::{Rules, Source};
+use crate::shape::Shape;
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -26,6 +30,16 @@ pub struct Config {
     pub source: String,
     /// From exchange to event type.
     pub rules: Rules,
+    /// How answers are read that no resource says more about.
+    pub shape: Shape,
+    /// What becomes of an event whose tenant is configured but missing.
+    pub missing_tenant: MissingTenant,
+    /// The mark by which a second Gatehook knows that a first one watches; `None` if there is to be none.
+    pub via: Option<String>,
+    /// How representations are read by GET.
+    pub fetch: Fetch,
+    /// Request headers, in lower case, whose values an exchange keeps.
+    pub kept_headers: BTreeSet<String>,
     /// The largest answer that is kept as a representation, in bytes.
     pub max_body_bytes: usize,
     /// Whether observed writes go upstream with `accept-encoding: identity`.
@@ -49,6 +63,36 @@ pub struct Companion {
     pub timeout: Duration,
 }
 
+/// What becomes of an event whose tenant is configured but missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingTenant {
+    /// It goes whole, without a tenant: the companion shows it to no tenant, to the operator alone.
+    #[default]
+    OperatorOnly,
+    /// The same without data.
+    Thin,
+    /// It is not sent.
+    Refuse,
+}
+
+/// How representations are read by GET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The Envoy cluster; `None` for the one that the exchange itself went to.
+    pub cluster: Option<String>,
+    /// The headers of the caller's request that go with it, in lower case.
+    pub headers: BTreeSet<String>,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How long a write waits for the representation before it.
+    pub previous_timeout: Duration,
+    /// Most GETs under way at once, for each worker and destination.
+    pub max_concurrent: usize,
+    /// Most events that wait for a GET.
+    pub max_waiting: usize,
+}
+
 /// A bearer token; it never shows in a log.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(String);
@@ -57,6 +101,12 @@ impl Token {
     /// The value of the `authorization` header.
     pub fn authorization(&self) -> String {
         format!("Bearer {}", self.0)
+    }
+
+    /// What two filters that hand over with the same token know each other by, and nobody else can forge.
+    pub(crate) fn mark(&self) -> String {
+        let digest = Sha256::new().chain_update(b"gatehook-via\0").chain_update(&self.0).finalize();
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -93,6 +143,14 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 impl Config {
+    /// How answers are read that this rule took.
+    pub fn shape(&self, source: Source) -> &Shape {
+        match source {
+            Source::Resource(index) => self.rules.resources.get(index).map_or(&self.shape, |own| &own.shape),
+            Source::Automatic => &self.shape,
+        }
+    }
+
     /// Reads a configuration from JSON; the empty text is `{}`.
     pub fn parse(json: &[u8]) -> Result<Self, Faults> {
         let json = if json.trim_ascii().is_empty() { b"{}" } else { json };
@@ -196,6 +254,35 @@ mod tests {
             ),
             (r#"{"resources": [{"path": "/a/{id}", "noun": "a", "statuses": []}]}"#, "/resources/0/statuses"),
             (r#"{"resources": [{"path": "/a/{id}", "noun": "a", "unwrap": "data"}]}"#, "/resources/0/unwrap"),
+            (r#"{"unwrap": "a", "resources": [{"path": "/a/{id}", "noun": "a"}]}"#, "/unwrap"),
+            (r#"{"explode": "~2"}"#, "/explode"),
+            (r#"{"id": "id"}"#, "/id"),
+            (r#"{"representation": "guess"}"#, "/representation"),
+            (r#"{"previous": true}"#, "/previous"),
+            (r#"{"data": "some"}"#, "/data"),
+            (r#"{"only": []}"#, "/only"),
+            (r#"{"only": ["/a", "b"]}"#, "/only/1"),
+            (r#"{"redact": ["ssn"]}"#, "/redact/0"),
+            (r#"{"tenant": {}}"#, "/tenant"),
+            (r#"{"tenant": {"header": "x", "field": "/x"}}"#, "/tenant"),
+            (r#"{"tenant": {"header": "X-Tenant"}}"#, "/tenant/header"),
+            (r#"{"actor": {"jwt": "/a~"}}"#, "/actor/jwt"),
+            (r#"{"actor": {"header": "x", "payload": "p"}}"#, "/actor/payload"),
+            (r#"{"missing_tenant": "maybe"}"#, "/missing_tenant"),
+            (r#"{"fetch": {"headers": ["authorization", ":path"]}}"#, "/fetch/headers/1"),
+            (r#"{"fetch": {"max_concurrent": 0}}"#, "/fetch/max_concurrent"),
+            (r#"{"fetch": {"timeout": "1h"}}"#, "/fetch/timeout"),
+            (r#"{"fetch": {"cluster": ""}}"#, "/fetch/cluster"),
+            (r#"{"previous_timeout": "0ms"}"#, "/previous_timeout"),
+            (r#"{"resources": [{"path": "/a/{id}", "noun": "a..b"}]}"#, "/resources/0/noun"),
+            (
+                r#"{"resources": [{"path": "/a/bulk", "noun": "a", "subject": "/b/{c}"}]}"#,
+                "/resources/0/subject",
+            ),
+            (
+                r#"{"resources": [{"path": "/a/{id}", "noun": "a", "redact": ["x"]}]}"#,
+                "/resources/0/redact/0",
+            ),
             (
                 r#"{"resources": [{"path": "/a/{id}", "noun": "a"}, {"path": "/a/{b}", "noun": "b"}]}"#,
                 "/resources/1/path",
@@ -211,6 +298,29 @@ mod tests {
         assert_eq!(faults(json), ["/source", "/resources/0/path", "/resources/0/noun", "/mode"]);
         let text = Config::parse(json.as_bytes()).unwrap_err().to_string();
         assert!(text.lines().any(|line| line.starts_with("/resources/0/path: ")), "{text}");
+    }
+
+    #[test]
+    fn a_resource_stands_before_the_whole_but_redactions_add_up() {
+        let json = br#"{"unwrap": "/data", "redact": ["/ssn"], "representation": "fetch", "tenant": {"header": "x-t"},
+            "resources": [{"path": "/a/{id}", "noun": "a", "unwrap": "", "redact": ["/name"], "data": "full"}]}"#;
+        let config = Config::parse(json).unwrap();
+        let own = config.shape(Source::Resource(0));
+        assert!(own.unwrap.is_empty() && config.shape(Source::Automatic).unwrap == ["data"]);
+        assert_eq!(own.representation, crate::shape::Representation::Fetch);
+        let text = crate::json::Json::parse(br#"{"ssn":1,"name":2,"id":3}"#).unwrap();
+        assert_eq!(own.privacy.apply(text).as_deref(), Some(r#"{"id":3}"#));
+        assert_eq!(config.kept_headers.iter().collect::<Vec<_>>(), ["authorization", "cookie", "x-t"]);
+    }
+
+    #[test]
+    fn a_mark_needs_a_token_and_does_not_show_it() {
+        let via = |json: &str| Config::parse(json.as_bytes()).unwrap().via;
+        assert_eq!(via("{}"), None);
+        assert_eq!(via(r#"{"via": false, "companion": {"token": "hush"}}"#), None);
+        let mark = via(r#"{"companion": {"token": "hush"}}"#).unwrap();
+        assert!(mark.len() == 32 && !mark.contains("hush"));
+        assert_ne!(Some(mark), via(r#"{"companion": {"token": "other"}}"#));
     }
 
     #[test]

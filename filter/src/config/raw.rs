@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::MissingTenant;
 use crate::rules::Tense;
+use crate::shape::Representation;
 
 /// A struct from a JSON object alone; derived code would take an array of the fields as well.
 #[derive(Default)]
@@ -32,42 +34,194 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-#[derive(Deserialize)]
+/// Defines a struct of the configuration with the fields of a shape among its own; serde's `flatten` would lose both the
+/// refusal of unknown fields and the path of a fault.
+macro_rules! with_shape {
+    ($(#[$attribute:meta])* $name:ident { $($(#[$own:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$attribute])*
+        pub(super) struct $name {
+            $($(#[$own])* pub(super) $field: $type,)*
+            #[serde(default)]
+            unwrap: Option<String>,
+            #[serde(default)]
+            explode: Option<String>,
+            #[serde(default)]
+            id: Option<String>,
+            #[serde(default)]
+            representation: Option<Representation>,
+            #[serde(default)]
+            previous: Option<Previous>,
+            #[serde(default)]
+            data: Option<Data>,
+            #[serde(default)]
+            only: Option<Vec<String>>,
+            #[serde(default)]
+            redact: Vec<String>,
+            #[serde(default)]
+            tenant: Option<Object<RawIdentity>>,
+            #[serde(default)]
+            actor: Option<Object<RawIdentity>>,
+        }
+
+        impl $name {
+            /// Takes the fields of the shape out.
+            pub(super) fn shape(&mut self) -> RawShape {
+                RawShape {
+                    unwrap: self.unwrap.take(),
+                    explode: self.explode.take(),
+                    id: self.id.take(),
+                    representation: self.representation,
+                    previous: self.previous,
+                    data: self.data,
+                    only: self.only.take(),
+                    redact: std::mem::take(&mut self.redact),
+                    tenant: self.tenant.take().map(|Object(identity)| identity),
+                    actor: self.actor.take().map(|Object(identity)| identity),
+                }
+            }
+        }
+    };
+}
+
+/// What both the whole configuration and a single resource may say of answers.
+#[derive(Clone, Default)]
+pub(super) struct RawShape {
+    pub(super) unwrap: Option<String>,
+    pub(super) explode: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) representation: Option<Representation>,
+    pub(super) previous: Option<Previous>,
+    pub(super) data: Option<Data>,
+    pub(super) only: Option<Vec<String>>,
+    pub(super) redact: Vec<String>,
+    pub(super) tenant: Option<RawIdentity>,
+    pub(super) actor: Option<RawIdentity>,
+}
+
+/// Whether the representation before a write is read.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Previous {
+    None,
+    Fetch,
+}
+
+/// Whether events bear the representation.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Data {
+    Full,
+    None,
+}
+
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct RawConfig {
-    pub(super) companion: Object<RawCompanion>,
-    pub(super) source: String,
-    pub(super) namespace: Option<String>,
-    pub(super) tense: Tense,
-    pub(super) automatic: bool,
-    pub(super) ignore: Vec<String>,
-    pub(super) resources: Vec<Object<RawResource>>,
-    pub(super) verbs: BTreeMap<String, String>,
-    pub(super) singulars: BTreeMap<String, String>,
-    pub(super) max_body_bytes: usize,
-    pub(super) identity_encoding: bool,
-    pub(super) outbox: Object<RawOutbox>,
-    pub(super) batch: Object<RawBatch>,
-    pub(super) mode: String,
+pub(super) struct RawIdentity {
+    pub(super) header: Option<String>,
+    pub(super) jwt: Option<String>,
+    pub(super) parameter: Option<String>,
+    pub(super) field: Option<String>,
+    pub(super) payload: Option<String>,
+}
+
+with_shape! {
+    #[derive(Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    RawConfig {
+        companion: Object<RawCompanion>,
+        source: String,
+        namespace: Option<String>,
+        tense: Tense,
+        automatic: bool,
+        nested: bool,
+        ignore: Vec<String>,
+        resources: Vec<Object<RawResource>>,
+        verbs: BTreeMap<String, String>,
+        singulars: BTreeMap<String, String>,
+        missing_tenant: MissingTenant,
+        max_body_bytes: usize,
+        identity_encoding: bool,
+        via: bool,
+        fetch: Object<RawFetch>,
+        previous_timeout: String,
+        outbox: Object<RawOutbox>,
+        batch: Object<RawBatch>,
+        mode: String,
+    }
 }
 
 impl Default for RawConfig {
     fn default() -> Self {
+        let shape = RawShape::default();
         Self {
             companion: Object::default(),
             source: "gatehook".to_owned(),
             namespace: None,
             tense: Tense::default(),
             automatic: true,
+            nested: false,
             ignore: Vec::new(),
             resources: Vec::new(),
             verbs: BTreeMap::new(),
             singulars: BTreeMap::new(),
+            missing_tenant: MissingTenant::default(),
             max_body_bytes: 1024 * 1024,
             identity_encoding: true,
+            via: true,
+            fetch: Object::default(),
+            previous_timeout: "100ms".to_owned(),
             outbox: Object::default(),
             batch: Object::default(),
             mode: "async".to_owned(),
+            unwrap: shape.unwrap,
+            explode: shape.explode,
+            id: shape.id,
+            representation: shape.representation,
+            previous: shape.previous,
+            data: shape.data,
+            only: shape.only,
+            redact: shape.redact,
+            tenant: None,
+            actor: None,
+        }
+    }
+}
+
+with_shape! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    RawResource {
+        path: String,
+        noun: String,
+        #[serde(default)]
+        verbs: BTreeMap<String, Option<String>>,
+        #[serde(default)]
+        actions: BTreeMap<String, String>,
+        #[serde(default)]
+        statuses: Option<Vec<u16>>,
+        #[serde(default)]
+        subject: Option<String>,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawFetch {
+    pub(super) cluster: Option<String>,
+    pub(super) headers: Vec<String>,
+    pub(super) timeout: String,
+    pub(super) max_concurrent: usize,
+    pub(super) max_waiting: usize,
+}
+
+impl Default for RawFetch {
+    fn default() -> Self {
+        Self {
+            cluster: None,
+            headers: vec!["authorization".to_owned(), "cookie".to_owned()],
+            timeout: "2s".to_owned(),
+            max_concurrent: 32,
+            max_waiting: 1_000,
         }
     }
 }
@@ -92,21 +246,6 @@ impl Default for RawCompanion {
             timeout: "5s".to_owned(),
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawResource {
-    pub(super) path: String,
-    pub(super) noun: String,
-    #[serde(default)]
-    pub(super) verbs: BTreeMap<String, Option<String>>,
-    #[serde(default)]
-    pub(super) actions: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) statuses: Option<Vec<u16>>,
-    #[serde(default)]
-    pub(super) unwrap: String,
 }
 
 #[derive(Deserialize)]

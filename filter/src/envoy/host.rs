@@ -9,7 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, Status};
 
-use crate::exchange::Headers;
+use crate::exchange::{Headers, VIA};
+use crate::fetch::Target;
 
 /// The time since the Unix epoch, with the resolution of Envoy's clock (ns). Any phase.
 pub(super) fn now() -> Duration {
@@ -33,6 +34,18 @@ pub(super) fn ask_for_identity() {
     let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, "accept-encoding", Some("identity"));
 }
 
+/// Tells a second Gatehook behind this one that the request is watched. Request headers phase only.
+pub(super) fn mark_request(value: &[u8]) {
+    // The host refuses only a name or value that no header may have, and ours are hexadecimal.
+    let _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, VIA, Some(value));
+}
+
+/// Lets a request go on that was stopped at its headers. Any phase of that stream.
+pub(super) fn resume_request() {
+    // The stream is there, for this is its own callback.
+    let _ = hostcalls::resume_http_request();
+}
+
 /// A piece of the request's body. Request body phase only.
 pub(super) fn request_body(size: usize) -> Option<Vec<u8>> {
     hostcalls::get_buffer(BufferType::HttpRequestBody, 0, size).ok().flatten()
@@ -51,6 +64,11 @@ pub(super) fn response_body(size: usize) -> Option<Vec<u8>> {
 /// The headers of the companion's answer. Only in the callback for that answer, and only if it has headers.
 pub(super) fn call_headers() -> Headers {
     hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders).unwrap_or_default()
+}
+
+/// The body of an answer to a call. Only in the callback for that answer.
+pub(super) fn call_body(size: usize) -> Option<Vec<u8>> {
+    hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok().flatten()
 }
 
 /// The plugin's configuration. Only in the configure callback.
@@ -88,6 +106,24 @@ pub(super) fn post(
     hostcalls::dispatch_http_call(cluster, headers.to_vec(), Some(body), Vec::new(), timeout)
 }
 
+/// Sends a GET to a cluster and gives its token. From root callbacks if the answer is to come in any case; from a stream's
+/// own if it may be lost with the stream.
+pub(super) fn get(target: &Target, timeout: Duration) -> Result<u32, Status> {
+    let brought = target.headers.iter().filter_map(|(name, value)| {
+        // The SDK sends text alone, and credentials are text.
+        Some((name.as_str(), std::str::from_utf8(value).ok()?))
+    });
+    let mut headers: Vec<(&str, &str)> =
+        vec![(":method", "GET"), (":path", &target.path), (":authority", &target.authority)];
+    headers.extend(brought);
+    for (name, value) in [("accept", "application/json"), ("accept-encoding", "identity")] {
+        if !headers.iter().any(|(own, _)| *own == name) {
+            headers.push((name, value));
+        }
+    }
+    hostcalls::dispatch_http_call(&target.cluster, headers, None, Vec::new(), timeout)
+}
+
 /// Tells the host that a root which asked for time is done.
 pub(super) fn done() {
     // The only other answer is that nobody waits any more.
@@ -108,11 +144,11 @@ pub(super) fn add(id: &mut Option<u32>, kind: MetricType, name: &str, delta: i64
     id.is_some_and(|id| hostcalls::increment_metric(id, delta).is_ok())
 }
 
-/// Takes the next number of this process, and the nonce of the process beside it. Any phase.
+/// Takes the next number of this process, and the nonce of the process before it. Any phase.
 ///
 /// Shared data lives as long as the process, so numbers begin anew with it; the nonce, made of the time of the first call,
 /// tells the processes apart. Two VMs that write the first value at once have different nonces or different numbers.
-pub(super) fn worker_number(now: Duration) -> Vec<u8> {
+pub(super) fn worker_number(now: Duration) -> (String, u64) {
     const KEY: &str = "gatehook.worker";
     if let Ok((None, _)) = hostcalls::get_shared_data(KEY) {
         let first = format!("{}:0", now.as_nanos());
@@ -123,10 +159,11 @@ pub(super) fn worker_number(now: Duration) -> Vec<u8> {
         let Ok((Some(value), Some(version))) = hostcalls::get_shared_data(KEY) else { break };
         let text = String::from_utf8(value).unwrap_or_default();
         let (nonce, number) = text.split_once(':').unwrap_or_default();
-        let next = format!("{nonce}:{}", number.parse::<u64>().unwrap_or_default() + 1).into_bytes();
-        if hostcalls::set_shared_data(KEY, Some(&next), Some(version)).is_ok() {
-            return next;
+        let number = number.parse::<u64>().unwrap_or_default() + 1;
+        let next = format!("{nonce}:{number}");
+        if hostcalls::set_shared_data(KEY, Some(next.as_bytes()), Some(version)).is_ok() {
+            return (nonce.to_owned(), number);
         }
     }
-    now.as_nanos().to_le_bytes().to_vec()
+    (now.as_nanos().to_string(), 0)
 }

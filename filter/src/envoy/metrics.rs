@@ -20,11 +20,14 @@ pub(super) enum Counter {
     Dropped,
     Thin,
     Unmatched,
+    TenantMissing,
+    Fetched,
+    FetchFailed,
     Failed,
 }
 
 impl Counter {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Observed,
         Self::HandedOver,
         Self::Repeated,
@@ -33,6 +36,9 @@ impl Counter {
         Self::Dropped,
         Self::Thin,
         Self::Unmatched,
+        Self::TenantMissing,
+        Self::Fetched,
+        Self::FetchFailed,
         Self::Failed,
     ];
 
@@ -46,6 +52,9 @@ impl Counter {
             Self::Dropped => "gatehook_dropped",
             Self::Thin => "gatehook_thin",
             Self::Unmatched => "gatehook_unmatched",
+            Self::TenantMissing => "gatehook_tenant_missing",
+            Self::Fetched => "gatehook_fetched",
+            Self::FetchFailed => "gatehook_fetch_failed",
             Self::Failed => "gatehook_failed",
         }
     }

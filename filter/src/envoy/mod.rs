@@ -6,6 +6,7 @@
 
 mod host;
 mod metrics;
+mod observed;
 mod root;
 mod stream;
 mod vm;

@@ -14,7 +14,6 @@ use super::stream::Stream;
 use super::{host, vm};
 use crate::config::Config;
 use crate::exchange::Headers;
-use crate::outbox::Answer;
 
 /// How long the last root of a destination goes on trying after its configuration is gone.
 const LAST_TRY: Duration = Duration::from_secs(60);
@@ -42,7 +41,7 @@ impl Root {
                 // A root that stays has the outbox; only this root's own answers are waited for.
                 return !hub.awaits_answer(id);
             }
-            let over = hub.outbox.is_empty() || host::now() > until;
+            let over = hub.is_empty() || host::now() > until;
             if over {
                 vm.abandon(&config.companion);
             }
@@ -56,10 +55,10 @@ impl Root {
 }
 
 impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, _body_size: usize, _trailers: usize) {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
         let Some(config) = self.config.clone() else { return };
-        let answer = Answer::read(&if headers > 0 { host::call_headers() } else { Headers::new() });
-        vm::with(|vm| vm.answer(&config, self.id, token, answer));
+        let headers = if headers > 0 { host::call_headers() } else { Headers::new() };
+        vm::with(|vm| vm.answer(&config, self.id, token, &headers, body_size));
         self.finish_if_done(&config);
     }
 
@@ -73,7 +72,7 @@ impl Context for Root {
                 hub.hand_over_tick(id, successor);
                 return !hub.awaits_answer(id);
             }
-            if hub.outbox.is_empty() {
+            if hub.is_empty() {
                 vm.abandon(&config.companion);
                 return true;
             }

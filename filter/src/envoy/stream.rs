@@ -7,9 +7,11 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use super::metrics::Counter;
 use super::{host, vm};
 use crate::config::Config;
-use crate::exchange::{Doubts, Exchange, Observation, OnRequest};
+use crate::exchange::{Doubts, Exchange, Headers, Observation, OnRequest};
+use crate::fetch::read_head;
 use crate::rules::Method;
 
 /// The context of one HTTP stream.
@@ -17,18 +19,20 @@ pub(super) struct Stream {
     config: Option<Rc<Config>>,
     root: u32,
     exchange: Exchange,
+    /// The GET that the request waits for.
+    before: Option<u32>,
     /// What this stream has in the VM's account of held bytes.
     held_bytes: usize,
 }
 
 impl Stream {
     pub(super) fn new(config: Option<Rc<Config>>, root: u32) -> Self {
-        Self { config, root, exchange: Exchange::default(), held_bytes: 0 }
+        Self { config, root, exchange: Exchange::default(), before: None, held_bytes: 0 }
     }
 
-    fn conclude(&mut self, config: &Config, observation: Option<Observation>) {
+    fn conclude(&mut self, config: &Rc<Config>, observation: Option<Observation>) {
         if let Some(observation) = observation {
-            vm::with(|vm| vm.conclude(config, self.root, observation));
+            vm::with(|vm| vm.conclude(config, self.root, &observation));
             self.account();
         }
     }
@@ -53,15 +57,60 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Reads the representation before the request goes on; false if that cannot be, and the request is not to wait.
+    fn look_before(&mut self, config: &Config) -> bool {
+        let busy = vm::with(|vm| vm.looking_before).unwrap_or(usize::MAX) >= config.fetch.max_concurrent;
+        let target = self
+            .exchange
+            .asked()
+            .filter(|_| !busy)
+            .and_then(|asked| asked.target_before(config, &host::property));
+        let called = target.and_then(|target| host::get(&target, config.fetch.previous_timeout).ok());
+        self.before = called;
+        vm::with(|vm| match called {
+            Some(_) => vm.looking_before += 1,
+            None => vm.metrics.add(Counter::FetchFailed, 1),
+        });
+        called.is_some()
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.before.is_some() {
+            vm::with(|vm| vm.looking_before = vm.looking_before.saturating_sub(1));
+        }
         if self.held_bytes > 0 {
             vm::with(|vm| vm.held_bytes = vm.held_bytes.saturating_sub(self.held_bytes));
         }
     }
 }
 
-impl Context for Stream {}
+impl Context for Stream {
+    /// The resource as it was; whatever came of it, the request goes on.
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
+        if self.before != Some(token) {
+            return;
+        }
+        self.before = None;
+        let headers = if headers > 0 { host::call_headers() } else { Headers::new() };
+        let config = self.config.clone();
+        let room = config.as_ref().is_some_and(|config| self.has_room(config, body_size));
+        let most = config.map_or(0, |config| config.max_body_bytes);
+        let body = read_head(&headers, body_size, most).ok().filter(|()| room);
+        let body = body.and_then(|()| host::call_body(body_size));
+        vm::with(|vm| {
+            vm.looking_before = vm.looking_before.saturating_sub(1);
+            vm.metrics.add(if body.is_some() { Counter::Fetched } else { Counter::FetchFailed }, 1);
+        });
+        if let Some(body) = body {
+            self.exchange.on_previous(body);
+            self.account();
+        }
+        host::resume_request();
+    }
+}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _ends: bool) -> Action {
@@ -78,10 +127,17 @@ impl HttpContext for Stream {
             vm::with(|vm| vm.sees_reads = true);
             return Action::Continue;
         }
-        if let OnRequest::Watch { identity: true } = self.exchange.on_request(&config, headers) {
+        let own = config.via.as_deref().and_then(|via| vm::with(|vm| vm.mark(via)));
+        let is_own = |value: &[u8]| own.as_deref() == Some(value);
+        let watch = self.exchange.on_request(&config, headers, is_own);
+        let OnRequest::Watch { identity, mark, previous } = watch else { return Action::Continue };
+        if identity {
             host::ask_for_identity();
         }
-        Action::Continue
+        if let Some(own) = own.filter(|_| mark) {
+            host::mark_request(&own);
+        }
+        if previous && self.look_before(&config) { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_request_body(&mut self, size: usize, _ends: bool) -> Action {
@@ -105,7 +161,7 @@ impl HttpContext for Stream {
                 (doubts.local && details().as_deref() != Some(b"via_upstream"))
                     || (doubts.companion && cluster().as_deref() == Some(config.companion.cluster.as_bytes()))
             };
-            let observation = self.exchange.on_response(host::response_headers(), ends, is_foreign);
+            let observation = self.exchange.on_response(&config, host::response_headers(), ends, is_foreign);
             self.account();
             self.conclude(&config, observation);
         }

@@ -11,14 +11,11 @@ use proxy_wasm::types::{LogLevel, Status};
 
 use super::host;
 use super::metrics::{Counter, Metrics};
-use crate::conclusion::Conclusion;
 use crate::config::{Companion, Config, Token};
-use crate::exchange::Observation;
+use crate::exchange::{Headers, Observation};
+use crate::fetch::{FetchNumber, Fetches};
 use crate::ids::Ids;
-use crate::outbox::{Answer, BatchNumber, Outbox, Pushed, Sending};
-
-/// Distinct shapes of unmatched paths that are logged; after them, only the counter tells.
-const MOST_SHAPES: usize = 50;
+use crate::outbox::{Answer, BatchNumber, Outbox, Sending};
 
 /// Batches under way in normal operation. One is enough: while it is, the next one gathers.
 const IN_FLIGHT: usize = 1;
@@ -44,6 +41,8 @@ thread_local! {
         complaints: BTreeMap::new(),
         sees_reads: false,
         held_bytes: 0,
+        looking_before: 0,
+        worker: None,
     });
 }
 
@@ -62,8 +61,13 @@ pub(super) struct Vm {
     pub(super) sees_reads: bool,
     /// Bytes of bodies that exchanges under way hold.
     pub(super) held_bytes: usize,
-    ids: Option<Ids>,
-    shapes: BTreeSet<String>,
+    /// GETs under way for the sake of `previous`, each with a caller that waits.
+    pub(super) looking_before: usize,
+    /// Where ids come from, once there was an exchange to seed them with.
+    pub(super) ids: Option<Ids>,
+    /// Shapes of unmatched paths that were logged.
+    pub(super) shapes: BTreeSet<String>,
+    worker: Option<(String, u64)>,
     complaints: BTreeMap<&'static str, Duration>,
 }
 
@@ -71,6 +75,8 @@ pub(super) struct Vm {
 pub(super) struct Hub {
     /// The events.
     pub(super) outbox: Outbox,
+    /// Events that wait for their representation.
+    pub(super) fetches: Fetches,
     /// The roots configured for this destination, the newest last.
     pub(super) roots: Vec<u32>,
     /// Calls under way.
@@ -78,13 +84,24 @@ pub(super) struct Hub {
     tick: Option<Tick>,
 }
 
-/// One batch under way.
+/// One call under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
-    token: u32,
-    number: BatchNumber,
+    /// The host's name for it.
+    pub(super) token: u32,
+    /// What it is for.
+    pub(super) errand: Errand,
     /// The root that made the call and gets the answer.
     pub(super) root: u32,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// To hand a batch over.
+    Batch(BatchNumber),
+    /// To read a representation.
+    Fetch(FetchNumber),
 }
 
 /// The running tick: whose, and how often.
@@ -99,6 +116,7 @@ impl Vm {
     pub(super) fn join(&mut self, config: &Config, root: u32) {
         let hub = self.hubs.entry(config.companion.clone()).or_insert_with(|| Hub {
             outbox: Outbox::new(config.limits),
+            fetches: Fetches::default(),
             roots: Vec::new(),
             calls: Vec::new(),
             tick: None,
@@ -107,53 +125,24 @@ impl Vm {
         hub.roots.push(root);
     }
 
-    /// A stream of this root observed a committed write.
-    pub(super) fn conclude(&mut self, config: &Config, root: u32, observation: Observation) {
-        let now = host::now();
-        let ids = self.ids.get_or_insert_with(|| seed(now, &observation));
-        let Some(hub) = self.hubs.get_mut(&config.companion) else {
-            return self.metrics.add(Counter::Failed, 1);
-        };
-        match observation.conclude(config, now, ids) {
-            Conclusion::Event { event, event_type, thin } => {
-                self.metrics.add_type(&event_type);
-                self.metrics.add(Counter::Thin, usize::from(thin.is_some()));
-                let before = hub.outbox.len();
-                let pushed = hub.outbox.push(event);
-                self.metrics.move_outbox(before, hub.outbox.len());
-                if let Pushed::Dropped { first } = pushed {
-                    self.metrics.add(Counter::Dropped, 1);
-                    if first {
-                        host::log(
-                            LogLevel::Warn,
-                            "the outbox is full: new events are dropped until the companion takes some",
-                        );
-                    }
-                }
-            }
-            Conclusion::Unmatched { shape } => {
-                self.metrics.add(Counter::Unmatched, 1);
-                if self.shapes.len() < MOST_SHAPES && !self.shapes.contains(&shape) {
-                    host::log(LogLevel::Info, &format!("no rule fits {shape}"));
-                    self.shapes.insert(shape);
-                }
-            }
-        }
-        if hub.tick.is_none() {
-            hub.set_tick(Some(Tick { root, period: config.limits.linger }));
-        }
+    /// The value by which this process marks the requests that it watches.
+    pub(super) fn mark(&mut self, via: &str) -> Vec<u8> {
+        let (nonce, _) = self.worker.get_or_insert_with(|| host::worker_number(host::now()));
+        format!("{via}-{nonce}").into_bytes()
     }
 
     /// Sends what is due, tells the counts, and keeps the tick running as long as there is a reason for it.
     pub(super) fn tick(&mut self, config: &Config, root: u32) {
         let now = host::now();
         self.sweep(config, now);
+        self.fetch(config, root, now);
         self.send(config, root, now);
         self.metrics.flush();
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         let linger = config.limits.linger;
         let period = match hub.outbox.wait_left(now) {
-            _ if hub.outbox.is_empty() => None,
+            _ if hub.outbox.is_empty() && hub.fetches.is_empty() => None,
+            _ if hub.outbox.is_empty() && !hub.fetches.has_waiting() => Some(LONGEST_TICK),
             Some(left) => Some(left.clamp(linger, LONGEST_TICK.max(linger))),
             None => Some(linger),
         };
@@ -164,13 +153,23 @@ impl Vm {
         }
     }
 
-    /// An answer came, or was found missing.
-    pub(super) fn answer(&mut self, config: &Config, root: u32, token: u32, answer: Answer) {
+    /// The companion has answered, or a resource was read.
+    pub(super) fn answer(
+        &mut self,
+        config: &Config,
+        root: u32,
+        token: u32,
+        headers: &Headers,
+        body_size: usize,
+    ) {
         let now = host::now();
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         let Some(at) = hub.calls.iter().position(|call| call.token == token) else { return };
-        let number = hub.calls.swap_remove(at).number;
-        self.settle(config, number, answer, now);
+        match hub.calls.swap_remove(at).errand {
+            Errand::Batch(number) => self.settle(config, number, Answer::read(headers), now),
+            Errand::Fetch(number) => self.fetched(config, number, headers, body_size),
+        }
+        self.fetch(config, root, now);
         // What does not fill a batch waits for the tick, and for company.
         let hub = self.hubs.get(&config.companion);
         if hub.is_some_and(|hub| hub.outbox.has_full_batch() || hub.roots.is_empty()) {
@@ -179,7 +178,7 @@ impl Vm {
         // The counts are told on the tick, which runs as long as they are not.
         if let Some(hub) = self.hubs.get_mut(&config.companion)
             && hub.tick.is_none()
-            && self.metrics.is_dirty()
+            && (self.metrics.is_dirty() || !hub.outbox.is_empty())
         {
             hub.set_tick(Some(Tick { root, period: config.limits.linger }));
         }
@@ -191,7 +190,10 @@ impl Vm {
             let lost = hub.outbox.len();
             hub.outbox.clear();
             hub.set_tick(None);
-            self.metrics.add(Counter::Dropped, lost);
+            // What still waited for its representation was not counted as observed yet.
+            let untold = hub.fetches.clear();
+            self.metrics.add(Counter::Observed, untold);
+            self.metrics.add(Counter::Dropped, lost + untold);
             self.metrics.move_outbox(lost, 0);
         }
         self.metrics.flush();
@@ -200,11 +202,21 @@ impl Vm {
     fn sweep(&mut self, config: &Config, now: Duration) {
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         for number in hub.outbox.overdue(now, config.companion.timeout + GRACE) {
-            if let Some(hub) = self.hubs.get_mut(&config.companion) {
-                hub.calls.retain(|call| call.number != number);
-            }
-            self.metrics.add(Counter::Failed, 1);
+            self.forget_call(config, Errand::Batch(number));
             self.settle(config, number, Answer::Unavailable { retry_after: None }, now);
+        }
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        for number in hub.fetches.overdue(now, GRACE) {
+            self.forget_call(config, Errand::Fetch(number));
+            self.fetched(config, number, &Headers::new(), 0);
+        }
+    }
+
+    /// Gives up a call whose answer will not come any more.
+    fn forget_call(&mut self, config: &Config, errand: Errand) {
+        self.metrics.add(Counter::Failed, 1);
+        if let Some(hub) = self.hubs.get_mut(&config.companion) {
+            hub.calls.retain(|call| call.errand != errand);
         }
     }
 
@@ -219,7 +231,7 @@ impl Vm {
             };
             self.metrics.add(Counter::Retried, retried);
             match post(companion, &body) {
-                Ok(token) => hub.calls.push(Call { token, number, root }),
+                Ok(token) => hub.calls.push(Call { token, errand: Errand::Batch(number), root }),
                 Err(status) => {
                     self.metrics.add(Counter::Failed, 1);
                     let reason = match status {
@@ -230,6 +242,14 @@ impl Vm {
                     self.settle(config, number, Answer::Unavailable { retry_after: None }, now);
                 }
             }
+        }
+    }
+
+    /// Makes the generator of ids at the first exchange, whose properties are part of its seed.
+    pub(super) fn seed(&mut self, now: Duration, first: &Observation) {
+        if self.ids.is_none() {
+            let worker = self.worker.get_or_insert_with(|| host::worker_number(now));
+            self.ids = Some(seed(now, worker, first));
         }
     }
 
@@ -265,7 +285,8 @@ impl Vm {
         }
     }
 
-    fn complain(&mut self, kind: &'static str, now: Duration, message: impl FnOnce() -> String) {
+    /// Logs a complaint, unless one of its kind was logged lately.
+    pub(super) fn complain(&mut self, kind: &'static str, now: Duration, message: impl FnOnce() -> String) {
         let last = self.complaints.get(kind);
         if last.is_none_or(|last| now.abs_diff(*last) >= COMPLAINT_EVERY) {
             host::log(LogLevel::Warn, &message());
@@ -275,6 +296,11 @@ impl Vm {
 }
 
 impl Hub {
+    /// Whether nothing waits for anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outbox.is_empty() && self.fetches.is_empty()
+    }
+
     /// Whether a root still awaits an answer.
     pub(super) fn awaits_answer(&self, root: u32) -> bool {
         self.calls.iter().any(|call| call.root == root)
@@ -296,6 +322,18 @@ impl Hub {
             let handed = host::set_tick_of(to, from, tick.period);
             // If that root is gone too, the next stream starts the tick of its own.
             self.tick = handed.then_some(Tick { root: to, period: tick.period });
+        }
+    }
+
+    /// Whether a root may send: one that is configured for this, or the last one, on its way out.
+    pub(super) fn serves(&self, root: u32) -> bool {
+        self.most_in_flight(root) > 0
+    }
+
+    /// Starts the tick if it does not run.
+    pub(super) fn start_tick(&mut self, root: u32, period: Duration) {
+        if self.tick.is_none() {
+            self.set_tick(Some(Tick { root, period }));
         }
     }
 
@@ -321,9 +359,9 @@ fn post(companion: &Companion, body: &[u8]) -> Result<u32, Status> {
 }
 
 /// Everything that sets this VM apart from any other, on this host or elsewhere, now or later.
-fn seed(now: Duration, first: &Observation) -> Ids {
+fn seed(now: Duration, (nonce, number): &(String, u64), first: &Observation) -> Ids {
     let clock = now.as_nanos().to_le_bytes();
-    let worker = host::worker_number(now);
+    let worker = format!("{nonce}:{number}");
     let read = |path: &[&str]| host::property(path).unwrap_or_default();
     let properties = [
         read(&["xds", "node", "id"]),
@@ -334,6 +372,6 @@ fn seed(now: Duration, first: &Observation) -> Ids {
         read(&["destination", "address"]),
         read(&["upstream", "address"]),
     ];
-    let own = [clock.as_slice(), &worker, first.asked.target.as_bytes()];
+    let own = [clock.as_slice(), worker.as_bytes(), first.asked.target.as_bytes()];
     Ids::new(own.into_iter().chain(properties.iter().map(Vec::as_slice)))
 }

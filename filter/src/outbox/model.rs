@@ -10,8 +10,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Answer, BatchNumber, Limits, Outbox, Pushed};
-use crate::event::{Attributes, Event};
-use crate::json::Json;
+use crate::event::Event;
+use crate::event::tests::sample;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -63,18 +63,7 @@ struct Run {
 }
 
 fn event(id: u64, size: usize) -> Event {
-    let attributes = Attributes {
-        id: &id.to_string(),
-        source: "s",
-        event_type: "t",
-        subject: "/",
-        time: "",
-        request_id: None,
-        traceparent: None,
-        etag: None,
-    };
-    let data = format!("\"{}\"", "x".repeat(size));
-    Event::new(&attributes, Ok(Json::parse(data.as_bytes()).unwrap()))
+    sample(&id.to_string(), &format!("\"{}\"", "x".repeat(size)))
 }
 
 impl Run {

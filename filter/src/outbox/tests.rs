@@ -1,8 +1,7 @@
 //! The outbox case by case; `model` has the combinations.
 
 use super::*;
-use crate::event::Attributes;
-use crate::json::Json;
+use crate::event::tests::sample;
 
 const LIMITS: Limits = Limits {
     outbox_events: 8,
@@ -15,17 +14,7 @@ const NOW: Duration = Duration::from_secs(1_000);
 const UNAVAILABLE: Answer = Answer::Unavailable { retry_after: None };
 
 fn event(id: &str) -> Event {
-    let attributes = Attributes {
-        id,
-        source: "s",
-        event_type: "t",
-        subject: "/",
-        time: "",
-        request_id: None,
-        traceparent: None,
-        etag: None,
-    };
-    Event::new(&attributes, Ok(Json::parse(b"{\"a\":1}").unwrap()))
+    sample(id, "{\"a\":1}")
 }
 
 fn filled(count: usize) -> Outbox {
@@ -167,7 +156,8 @@ fn a_full_outbox_drops_the_newest_and_says_so_once_a_burst() {
 
 #[test]
 fn an_event_larger_than_the_outbox_goes_thin() {
-    let mut outbox = Outbox::new(Limits { outbox_bytes: 110, ..LIMITS });
+    let outbox_bytes = event("large").json().len() - 1;
+    let mut outbox = Outbox::new(Limits { outbox_bytes, ..LIMITS });
     assert_eq!(outbox.push(event("large")), Pushed::Queued);
     assert!(String::from_utf8(outbox.take(NOW, 1).unwrap().body).unwrap().contains("too_large"));
 }

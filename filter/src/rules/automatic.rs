@@ -3,7 +3,7 @@
 //! Version and prefix segments in front are skipped, segments that look like ids are parameters, the last other segment
 //! names the collection. `/api/v2/users/42/orders/7` is the order 7 of the user 42.
 
-use super::{Candidate, Method, Outcome, Rules, Source, Verdict};
+use super::{Candidate, Method, Outcome, Place, Rules, Source, Verdict};
 use crate::identifier::{is_date_version, is_prefix, is_version, is_version_number, looks_like_id};
 use crate::path::{Parameter, decode_segment};
 
@@ -20,33 +20,39 @@ fn read(rules: &Rules, method: Method, path: &[&str]) -> Option<(Outcome, Vec<Pa
     let last = last.strip_suffix(".json").unwrap_or(last);
     if let Some((id, verb)) = last.split_once(':').filter(|(id, _)| looks_like_id(id)) {
         // The colon form of a custom method: POST /orders/7:cancel.
-        let noun = rules.noun(before.last()?)?;
-        let action = Outcome::Below { noun: noun.clone(), item_noun: noun, verb: word(verb)? };
-        return (method == Method::Post).then(|| (action, parameters(rules, before, Some(id))));
+        let (collection, above) = before.split_last()?;
+        let noun = nested(rules, above, rules.noun(collection)?);
+        let action = Outcome::Always { noun, verb: word(verb)?, place: Place::Above };
+        return (method == Method::Post).then(|| (action, parameters(rules, above, Some(id))));
     }
     if looks_like_id(last) {
-        let noun = rules.noun(before.last().filter(|segment| !looks_like_id(segment))?)?;
+        let (collection, above) = before.split_last().filter(|(segment, _)| !looks_like_id(segment))?;
+        let noun = nested(rules, above, rules.noun(collection)?);
         let otherwise = match method {
             Method::Post => None,
             Method::Put | Method::Patch => Some("update".to_owned()),
             Method::Delete => Some("delete".to_owned()),
         };
-        return Some((Outcome::Item { noun, otherwise }, parameters(rules, before, Some(last))));
+        return Some((Outcome::Item { noun, otherwise }, parameters(rules, above, Some(last))));
     }
     if method != Method::Post {
         return None;
     }
-    let noun = rules.noun(last)?;
-    let verb = word(last)?;
-    let item = before.last().filter(|segment| looks_like_id(segment));
-    let item_noun =
-        item.and_then(|_| rules.noun(before.iter().rev().find(|segment| !looks_like_id(segment))?));
-    let outcome = match item_noun {
+    let (own, verb) = (rules.noun(last)?, word(last)?);
+    let noun = nested(rules, before, own.clone());
+    let outcome = match item_of(rules, before) {
         // A plural below an item is a collection of its own: POST /users/42/orders. A verb is no plural.
-        Some(item_noun) if verb == noun => Outcome::Below { noun, item_noun, verb },
+        Some(item_noun) if verb == own => Outcome::Below { noun, item_noun, verb },
         _ => Outcome::Collection { noun },
     };
     Some((outcome, parameters(rules, before, None)))
+}
+
+/// The noun of the item that this path ends with, if it ends with one.
+fn item_of(rules: &Rules, path: &[&str]) -> Option<String> {
+    let end = path.iter().rposition(|segment| !looks_like_id(segment))?;
+    let (above, [collection, _, ..]) = path.split_at_checked(end)? else { return None };
+    Some(nested(rules, above, rules.noun(collection)?))
 }
 
 /// What is left of the path behind its prefixes and versions: `orders` of `/shop/api/v2/orders`.
@@ -67,24 +73,35 @@ fn resource_part<'a, 'b>(path: &'b [&'a str]) -> &'b [&'a str] {
     path.get(start..).unwrap_or_default()
 }
 
-/// Ids by name: the last is `id`, those before are named after their collections (`user_id`).
-fn parameters(rules: &Rules, before: &[&str], id: Option<&str>) -> Vec<Parameter> {
+/// Ids by name: that of the item itself is `id`, those above are named after their collections (`user_id`).
+fn parameters(rules: &Rules, above: &[&str], id: Option<&str>) -> Vec<Parameter> {
     let mut parameters: Vec<Parameter> = Vec::new();
-    let ancestors = match id {
-        // The item's own collection stands directly before it and names no ancestor.
-        Some(_) => before.split_last().map_or(before, |(_, ancestors)| ancestors),
-        None => before,
-    };
-    for pair in ancestors.windows(2) {
-        let [collection, value] = pair else { continue };
-        let noun = rules.noun(collection).filter(|_| looks_like_id(value) && !looks_like_id(collection));
-        let Some(name) = noun.map(|noun| format!("{noun}_id")) else { continue };
+    for (noun, value) in ancestors(rules, above) {
+        let name = format!("{noun}_id");
         // Where a collection stands twice in a path, the nearer one keeps the name.
         parameters.retain(|(other, _)| *other != name);
         parameters.push((name, decode_segment(value)));
     }
     parameters.extend(id.map(|id| ("id".to_owned(), decode_segment(id))));
     parameters
+}
+
+/// The noun with those above it in front, `user.order`, if the configuration wants them.
+fn nested(rules: &Rules, above: &[&str], noun: String) -> String {
+    if !rules.nested {
+        return noun;
+    }
+    let nouns = ancestors(rules, above).map(|(noun, _)| noun);
+    nouns.chain([noun]).collect::<Vec<_>>().join(".")
+}
+
+/// The items that a path leads through, as noun and id.
+fn ancestors<'a>(rules: &'a Rules, above: &'a [&'a str]) -> impl Iterator<Item = (String, &'a str)> {
+    above.windows(2).filter_map(|pair| {
+        let [collection, id] = pair else { return None };
+        let is_item = looks_like_id(id) && !looks_like_id(collection);
+        rules.noun(collection).filter(|_| is_item).map(|noun| (noun, *id))
+    })
 }
 
 /// A segment as a word of an event type: `mark-paid` and `markPaid` are `mark_paid`; `None` if it is no word.
@@ -200,6 +217,27 @@ mod tests {
         ] {
             check(request, 200, true, None, &[]);
         }
+    }
+
+    #[test]
+    fn nouns_above_stand_in_front_where_they_are_wanted() {
+        let rules = Rules { automatic: true, nested: true, ..Rules::default() };
+        for (method, path, expected) in [
+            (Method::Put, "/api/users/42/orders/7", "user.order.update"),
+            (Method::Post, "/users/42/orders", "user.order.create"),
+            (Method::Post, "/users/42/orders/7/cancel", "user.order.cancel.create"),
+            (Method::Post, "/users/42/orders/7:cancel", "user.order.cancel"),
+            (Method::Delete, "/users/42", "user.delete"),
+        ] {
+            let status = if method == Method::Delete || method == Method::Put { 200 } else { 201 };
+            let Verdict::Watch(candidate) = rules.consider(method, path) else { panic!("{path}") };
+            let found = candidate.decide(&rules, status, || false).map(|found| found.event_type);
+            assert_eq!(found.as_deref(), Some(expected), "{path}");
+        }
+        let Verdict::Watch(candidate) = rules.consider(Method::Post, "/users/42/orders/7/cancel") else {
+            panic!()
+        };
+        assert_eq!(candidate.decide(&rules, 200, || false).unwrap().event_type, "user.order.cancel");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Candidate, Method, Outcome, Source, Verdict};
+use super::{Candidate, Method, Outcome, Place, Source, Verdict};
 use crate::path::{Fit, Template};
+use crate::shape::Shape;
 
 /// One entry of `resources`, compiled.
 #[derive(Debug, Clone)]
@@ -21,8 +22,8 @@ pub struct Resource {
     pub actions: BTreeMap<String, String>,
     /// The statuses that count; `None` for any 2xx but 202.
     pub statuses: Option<Vec<u16>>,
-    /// Where in the answer the representation stands; empty for the whole.
-    pub unwrap: Vec<String>,
+    /// How its answers are read.
+    pub shape: Shape,
 }
 
 impl Resource {
@@ -32,7 +33,7 @@ impl Resource {
         let (parameters, outcome) = match self.template.fit(path)? {
             Fit::Action(parameters, action) => {
                 let verb = self.actions.get(action).filter(|_| method == Method::Post)?;
-                (parameters, Outcome::Always { noun, verb: verb.clone(), below: false })
+                (parameters, Outcome::Always { noun, verb: verb.clone(), place: Place::Above })
             }
             Fit::Collection(_) | Fit::Item(_) if given == Some(&None) => return Some(Verdict::Ignored),
             Fit::Collection(parameters) => (parameters, self.on_collection(method, given)),
@@ -44,10 +45,12 @@ impl Resource {
 
     /// A POST to the collection creates; another method there means something only if the configuration gives it a verb.
     fn on_collection(&self, method: Method, given: Option<&Option<String>>) -> Outcome {
-        let (noun, below) = (self.noun.clone(), method == Method::Post);
+        let noun = self.noun.clone();
+        let posted = method == Method::Post;
+        let place = if posted { Place::Below } else { Place::Here };
         match given {
-            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone(), below },
-            _ if below => Outcome::Always { noun, verb: "create".to_owned(), below },
+            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone(), place },
+            _ if posted => Outcome::Always { noun, verb: "create".to_owned(), place },
             _ => Outcome::Item { noun, otherwise: None },
         }
     }
@@ -64,7 +67,7 @@ impl Resource {
         match given {
             // PUT answered 201 creates, whatever an update is called.
             Some(verb) if method == Method::Put => Outcome::Item { noun, otherwise: verb.clone() },
-            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone(), below: false },
+            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone(), place: Place::Here },
             _ => Outcome::Item { noun, otherwise: Some(verb.to_owned()) },
         }
     }
@@ -89,7 +92,7 @@ mod tests {
             verbs,
             actions: BTreeMap::from([("mark-paid".to_owned(), "pay".to_owned())]),
             statuses: None,
-            unwrap: Vec::new(),
+            shape: Shape::default(),
         }
     }
 

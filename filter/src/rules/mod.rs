@@ -71,6 +71,8 @@ pub struct Rules {
     pub tense: Tense,
     /// Whether paths that no resource names are read by the automatic rule.
     pub automatic: bool,
+    /// Whether the automatic rule puts the nouns above in front: `user.order.create`.
+    pub nested: bool,
     /// Paths that leave no event and no trace.
     pub ignore: Vec<Glob>,
     /// Named resources, in the order in which they are tried.
@@ -120,8 +122,8 @@ pub struct Candidate {
 enum Outcome {
     /// 201 creates; any other success does what `otherwise` says.
     Item { noun: String, otherwise: Option<String> },
-    /// A success does this, whatever its status; `below` if it makes a resource below the path.
-    Always { noun: String, verb: String, below: bool },
+    /// A success does this to that, whatever its status.
+    Always { noun: String, verb: String, place: Place },
     /// 201 creates; otherwise a new id in the representation does.
     Collection { noun: String },
     /// 201 creates a resource below the item; any other success is a verb on the item.
@@ -133,8 +135,19 @@ enum Outcome {
 pub struct Match {
     /// `namespace.noun.verb`, the namespace only where one is configured.
     pub event_type: String,
-    /// Whether a new resource appeared below the request's path, so that its id belongs to the subject.
-    pub below: bool,
+    /// Where the resource stands, seen from the request's path.
+    pub place: Place,
+}
+
+/// Where the resource that was written to stands, seen from the request's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At the path itself.
+    Here,
+    /// Below it, under the id that the representation bears.
+    Below,
+    /// Above it, because the path's end names an action: `/orders/7/cancel`, `/orders/7:cancel`.
+    Above,
 }
 
 impl Rules {
@@ -196,21 +209,30 @@ impl Candidate {
         matches!(self.outcome, Outcome::Collection { .. })
     }
 
+    /// Whether the request writes to a resource that may have been there before.
+    pub fn is_on_item(&self) -> bool {
+        match &self.outcome {
+            Outcome::Item { otherwise, .. } => otherwise.is_some(),
+            Outcome::Always { place, .. } => *place == Place::Here,
+            Outcome::Collection { .. } | Outcome::Below { .. } => false,
+        }
+    }
+
     /// The event type, given the answer; `None` where no rule fits it.
     ///
     /// `has_new_id` says whether the representation bears an id that the request did not; it is asked only if needed.
     pub fn decide(&self, rules: &Rules, status: u16, has_new_id: impl FnOnce() -> bool) -> Option<Match> {
         let created = status == 201;
-        let (noun, verb, below) = match &self.outcome {
-            Outcome::Always { noun, verb, below } => (noun, verb.as_str(), *below),
-            Outcome::Item { noun, .. } if created => (noun, "create", false),
-            Outcome::Item { noun, otherwise } => (noun, otherwise.as_deref()?, false),
-            Outcome::Collection { noun } if created || has_new_id() => (noun, "create", true),
+        let (noun, verb, place) = match &self.outcome {
+            Outcome::Always { noun, verb, place } => (noun, verb.as_str(), *place),
+            Outcome::Item { noun, .. } if created => (noun, "create", Place::Here),
+            Outcome::Item { noun, otherwise } => (noun, otherwise.as_deref()?, Place::Here),
+            Outcome::Collection { noun } if created || has_new_id() => (noun, "create", Place::Below),
             Outcome::Collection { .. } => return None,
-            Outcome::Below { noun, .. } if created => (noun, "create", true),
-            Outcome::Below { item_noun, verb, .. } => (item_noun, verb.as_str(), false),
+            Outcome::Below { noun, .. } if created => (noun, "create", Place::Below),
+            Outcome::Below { item_noun, verb, .. } => (item_noun, verb.as_str(), Place::Above),
         };
-        Some(Match { event_type: rules.event_type(noun, verb), below })
+        Some(Match { event_type: rules.event_type(noun, verb), place })
     }
 }
 

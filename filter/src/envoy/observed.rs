@@ -1,0 +1,158 @@
+//! From an observed exchange into the outbox, by way of a GET where the answer was not the resource.
+//!
+//! The GET is sent from root callbacks, after the caller has its answer, and its outcome is an event in any case.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::types::LogLevel;
+
+use super::host;
+use super::metrics::Counter;
+use super::vm::{Call, Errand, Vm};
+use crate::conclusion::{Conclude, Conclusion, Outcome};
+use crate::config::{Companion, Config};
+use crate::draft::{Draft, Ready};
+use crate::event::Thin;
+use crate::exchange::{Headers, Observation};
+use crate::fetch::{FetchNumber, Waiting, read_head};
+use crate::json::Json;
+use crate::outbox::Pushed;
+
+/// Distinct shapes of unmatched paths that are logged; after them, only the counter tells.
+const MOST_SHAPES: usize = 50;
+
+impl Vm {
+    /// A stream of this root observed a committed write.
+    pub(super) fn conclude(&mut self, config: &Rc<Config>, root: u32, observation: &Observation) {
+        let now = host::now();
+        self.seed(now, observation);
+        let (Some(hub), Some(ids)) = (self.hubs.get(&config.companion), self.ids.as_mut()) else {
+            return self.metrics.add(Counter::Failed, 1);
+        };
+        let waits = |subject: &str| hub.fetches.holds(subject);
+        let mut with = Conclude { config, now, ids, property: &host::property, waits: &waits };
+        match observation.conclude(&mut with) {
+            Conclusion::Events(outcomes) => {
+                for outcome in outcomes {
+                    self.take_up(config, outcome);
+                }
+            }
+            Conclusion::Unmatched { shape } => {
+                self.metrics.add(Counter::Unmatched, 1);
+                if self.shapes.len() < MOST_SHAPES && !self.shapes.contains(&shape) {
+                    let method = observation.asked.method.name();
+                    host::log(LogLevel::Info, &format!("no rule fits {method} {shape}"));
+                    self.shapes.insert(shape);
+                }
+            }
+        }
+        if let Some(hub) = self.hubs.get_mut(&config.companion) {
+            hub.start_tick(root, config.limits.linger);
+        }
+    }
+
+    fn take_up(&mut self, config: &Rc<Config>, outcome: Outcome) {
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        let own = Rc::clone(config);
+        match outcome {
+            Outcome::Ready(ready) => self.enqueue(&config.companion, Some(ready)),
+            Outcome::Untold => self.enqueue(&config.companion, None),
+            Outcome::Behind(draft, data) => {
+                let waiting = Waiting { config: own, draft, data: Some(data) };
+                if let Err(waiting) = hub.fetches.push_behind(waiting) {
+                    let Waiting { draft, data, .. } = *waiting;
+                    self.finish(config, config, draft, &data.unwrap_or(Err(Thin::Empty)));
+                }
+            }
+            Outcome::Fetch(draft, target) => {
+                let waiting = Waiting { config: own, draft, data: None };
+                if let Err(waiting) = hub.fetches.push(waiting, target) {
+                    self.metrics.add(Counter::FetchFailed, 1);
+                    self.finish(config, config, waiting.draft, &Err(Thin::FetchBusy));
+                }
+            }
+        }
+    }
+
+    /// Sends the GETs that may go.
+    pub(super) fn fetch(&mut self, config: &Config, root: u32, now: Duration) {
+        let most = config.fetch.max_concurrent;
+        // Each round takes one, and no more than this may be under way.
+        for _ in 0..most {
+            let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+            if !hub.serves(root) {
+                return;
+            }
+            let Some((number, target, timeout)) = hub.fetches.take(now, most) else { return };
+            match host::get(&target, timeout) {
+                Ok(token) => hub.calls.push(Call { token, errand: Errand::Fetch(number), root }),
+                Err(_) => {
+                    self.complain("fetch", now, || {
+                        format!("cannot read from the cluster {}", target.cluster)
+                    });
+                    self.fetched(config, number, &Headers::new(), 0);
+                }
+            }
+        }
+    }
+
+    /// A GET has ended, with an answer or without.
+    pub(super) fn fetched(&mut self, config: &Config, number: FetchNumber, headers: &Headers, size: usize) {
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+        let waiting = hub.fetches.settle(number);
+        let most = waiting.first().map_or(0, |first| first.config.max_body_bytes);
+        let body =
+            read_head(headers, size, most).and_then(|()| host::call_body(size).ok_or(Thin::FetchFailed));
+        self.metrics.add(if body.is_ok() { Counter::Fetched } else { Counter::FetchFailed }, 1);
+        for Waiting { config: own, draft, data } in waiting {
+            let is_fetched = data.is_none();
+            let data = data.unwrap_or_else(|| body.clone());
+            let data = if is_fetched { unwrapped(&own, &draft, data) } else { data };
+            self.finish(config, &own, draft, &data);
+        }
+    }
+
+    /// Writes an event under the configuration it was observed with, and puts it into the outbox of the present one.
+    fn finish(&mut self, config: &Config, own: &Config, draft: Draft, data: &Result<Vec<u8>, Thin>) {
+        let Some(ids) = self.ids.as_mut() else { return };
+        let json = match data {
+            Ok(bytes) => Json::parse(bytes).ok_or(Thin::NotJson),
+            Err(reason) => Err(*reason),
+        };
+        let ready = draft.finish(own, json, ids);
+        self.enqueue(&config.companion, ready);
+    }
+
+    /// Puts an event into the outbox; `None` is one that may not go without a tenant.
+    fn enqueue(&mut self, companion: &Companion, ready: Option<Ready>) {
+        let Some(hub) = self.hubs.get_mut(companion) else { return };
+        let Some(Ready { event, event_type, thin, tenant_missing }) = ready else {
+            return self.metrics.add(Counter::TenantMissing, 1);
+        };
+        self.metrics.add_type(&event_type);
+        self.metrics.add(Counter::Thin, usize::from(thin.is_some()));
+        self.metrics.add(Counter::TenantMissing, usize::from(tenant_missing));
+        let before = hub.outbox.len();
+        let pushed = hub.outbox.push(event);
+        self.metrics.move_outbox(before, hub.outbox.len());
+        if let Pushed::Dropped { first } = pushed {
+            self.metrics.add(Counter::Dropped, 1);
+            if first {
+                let message = "the outbox is full: new events are dropped until the companion takes some";
+                host::log(LogLevel::Warn, message);
+            }
+        }
+    }
+}
+
+/// The representation within what a GET brought.
+fn unwrapped(config: &Config, draft: &Draft, body: Result<Vec<u8>, Thin>) -> Result<Vec<u8>, Thin> {
+    let body = body?;
+    let unwrap = &config.shape(draft.source).unwrap;
+    if unwrap.is_empty() {
+        return Ok(body);
+    }
+    let json = Json::parse(&body).ok_or(Thin::NotJson)?;
+    json.at(unwrap).map(|json| json.text().as_bytes().to_vec()).ok_or(Thin::Pointer)
+}
