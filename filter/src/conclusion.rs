@@ -16,7 +16,7 @@ use crate::ids::Ids;
 use crate::json::Json;
 use crate::path;
 use crate::rules::{self, Candidate, Match, Method, Place};
-use crate::shape::Shape;
+use crate::shape::{Representation, Shape};
 use crate::timestamp::timestamp;
 
 /// What came of a committed write.
@@ -223,6 +223,12 @@ impl Observation {
 }
 
 impl Asked {
+    /// Whether the representation may have to be read.
+    pub fn may_fetch(&self, config: &Config) -> bool {
+        let shape = self.candidate.as_ref().map(|candidate| config.shape(candidate.source));
+        shape.is_some_and(|shape| shape.representation != Representation::Answer)
+    }
+
     /// What to GET to see the resource before this request writes to it: the request's own path, as the caller wrote it,
     /// because Envoy rewrites it only later.
     pub fn target_before(

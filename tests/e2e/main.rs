@@ -5,10 +5,12 @@
 
 mod crash;
 mod endings;
+mod fetch;
 mod foreign;
 mod latency;
 mod outage;
 mod reconfigure;
 mod refusal;
+mod shapes;
 mod silence;
 mod world;

@@ -19,6 +19,8 @@ pub(super) struct Stream {
     config: Option<Rc<Config>>,
     root: u32,
     exchange: Exchange,
+    /// What may need a GET waits for the log callback, where Envoy tells how it has rewritten the request.
+    late: Option<Observation>,
     /// The GET that the request waits for.
     before: Option<u32>,
     /// What this stream has in the VM's account of held bytes.
@@ -27,11 +29,15 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(config: Option<Rc<Config>>, root: u32) -> Self {
-        Self { config, root, exchange: Exchange::default(), before: None, held_bytes: 0 }
+        Self { config, root, exchange: Exchange::default(), late: None, before: None, held_bytes: 0 }
     }
 
     fn conclude(&mut self, config: &Rc<Config>, observation: Option<Observation>) {
         if let Some(observation) = observation {
+            if observation.asked.may_fetch(config) {
+                self.late = Some(observation);
+                return;
+            }
             vm::with(|vm| vm.conclude(config, self.root, &observation));
             self.account();
         }
@@ -194,9 +200,11 @@ impl HttpContext for Stream {
 
     fn on_log(&mut self) {
         if let Some(config) = self.config.clone() {
-            let observation = self.exchange.on_log();
+            let observation = self.late.take().or_else(|| self.exchange.on_log());
             self.account();
-            self.conclude(&config, observation);
+            if let Some(observation) = observation {
+                vm::with(|vm| vm.conclude(&config, self.root, &observation));
+            }
         }
     }
 }
