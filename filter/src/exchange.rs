@@ -82,6 +82,8 @@ pub struct ResponseHead {
     pub location: Option<String>,
     /// What the answer's content type promises.
     pub media: Media,
+    /// How long the body is, if the headers say so.
+    pub length: Option<usize>,
     encoded: bool,
     never: bool,
     timed: bool,
@@ -298,6 +300,19 @@ impl Exchange {
         matches!(self.state, State::Answered(_))
     }
 
+    /// How long the awaited body is, if the response's headers say so.
+    pub fn declared_length(&self) -> Option<usize> {
+        match &self.state {
+            State::Answered(answered) => answered.head.length,
+            _ => None,
+        }
+    }
+
+    /// Whether the representation may have to be read, so that the event cannot be there at once.
+    pub fn may_fetch(&self, config: &Config) -> bool {
+        matches!(&self.state, State::Answered(answered) if answered.asked.may_fetch(config))
+    }
+
     /// The response ended as it should, with data or with trailers.
     pub fn on_end(&mut self) -> Option<Observation> {
         self.finish()
@@ -414,8 +429,16 @@ impl Request {
 impl ResponseHead {
     fn read(headers: Headers) -> Option<Self> {
         let mut status = None;
-        let (media, encoded, never, timed) = (Media::Unsaid, false, false, false);
-        let mut head = Self { status: 0, etag: None, location: None, media, encoded, never, timed };
+        let mut head = Self {
+            status: 0,
+            etag: None,
+            location: None,
+            media: Media::Unsaid,
+            length: None,
+            encoded: false,
+            never: false,
+            timed: false,
+        };
         for (name, value) in headers {
             match name.as_str() {
                 ":status" => status = std::str::from_utf8(&value).ok()?.parse().ok(),
@@ -426,6 +449,7 @@ impl ResponseHead {
                 "content-encoding" => {
                     head.encoded = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
                 }
+                "content-length" => head.length = std::str::from_utf8(&value).ok()?.parse().ok(),
                 // Envoy's router sets this on what came from an upstream, and on nothing else.
                 "x-envoy-upstream-service-time" => head.timed = true,
                 "etag" => head.etag = attribute(value),

@@ -35,6 +35,7 @@ pub mod privacy;
 
 // How representations come, and events leave.
 pub mod fetch;
+pub mod hold;
 pub mod outbox;
 
 #[cfg(target_arch = "wasm32")]

@@ -7,6 +7,7 @@ mod crash;
 mod endings;
 mod fetch;
 mod foreign;
+mod hold;
 mod latency;
 mod outage;
 mod reconfigure;

@@ -60,6 +60,19 @@ impl Sample {
         Ok(serde_json::from_str(&found.context("the sample's filter has no configuration")?)?)
     }
 
+    /// Lets the filter hold answers by their headers, as its mode `hold` needs it.
+    pub fn allow_stop_iteration(&mut self) -> Result<()> {
+        self.each_filter(|filter| filter["allow_on_headers_stop_iteration"] = true.into())
+    }
+
+    /// Bounds the pieces in which Envoy reads from the API, in bytes.
+    pub fn read_in_pieces(&mut self, cluster: &str, bytes: u32) -> Result<()> {
+        let clusters = self.0["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
+        let own = clusters.iter_mut().find(|own| own["name"] == cluster).context("no such cluster")?;
+        own["per_connection_buffer_limit_bytes"] = bytes.into();
+        Ok(())
+    }
+
     fn each_filter(&mut self, mut change: impl FnMut(&mut Value)) -> Result<()> {
         let mut found = 0;
         visit(&mut self.0, &mut |object| {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::raw::{Object, RawCompanion, RawConfig, RawFetch, RawResource, RawShape};
+use super::raw::{Mode, Object, RawCompanion, RawConfig, RawFetch, RawHold, RawResource, RawShape};
 use super::{Companion, Config, Fault, Faults, Fetch, Token, shape};
+use crate::hold::Hold;
 use crate::identity::Identity;
 use crate::outbox::Limits;
 use crate::path::{Glob, Template};
@@ -102,11 +103,7 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     check.within("/batch/max_events", batch.max_events, 1, MAX_BATCH_EVENTS);
     check.within("/batch/max_bytes", batch.max_bytes, 1024, MAX_BATCH_BYTES);
     let linger = check.duration("/batch/linger", &batch.linger, 1, 10_000);
-    match raw.mode.as_str() {
-        "async" => {}
-        "hold" => check.fault("/mode", "hold is not available in this version; use async"),
-        _ => check.fault("/mode", "only async is known"),
-    }
+    let hold = compile_hold(&mut check, raw.mode, raw.hold.map(|Object(hold)| hold), &raw.hold_timeout);
     if !check.faults.is_empty() {
         return Err(Faults(check.faults));
     }
@@ -120,6 +117,7 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
         shape,
         missing_tenant: raw.missing_tenant,
         fetch,
+        hold,
         companion,
         max_body_bytes: raw.max_body_bytes,
         identity_encoding: raw.identity_encoding,
@@ -180,6 +178,33 @@ fn compile_fetch(check: &mut Check, raw: RawFetch, previous_timeout: &str) -> Fe
         max_concurrent: raw.max_concurrent,
         max_waiting: raw.max_waiting,
     }
+}
+
+fn compile_hold(check: &mut Check, mode: Mode, raw: Option<RawHold>, timeout: &str) -> Option<Hold> {
+    if mode == Mode::Async {
+        check.require(
+            raw.is_none(),
+            "/hold",
+            "it says nothing in mode async; set mode to hold, or leave it out",
+        );
+        return None;
+    }
+    let raw = raw.unwrap_or_default();
+    // The filter cannot see what Envoy allows, and without it an answer with a body would hang.
+    check.require(
+        raw.allow_on_headers_stop_iteration,
+        "/hold/allow_on_headers_stop_iteration",
+        "true is needed, to confirm that Envoy's own configuration of this filter says \
+         allow_on_headers_stop_iteration: true; without that, answers would hang",
+    );
+    check.within("/hold/buffer_bytes", raw.buffer_bytes, 1024, 64 * MEBIBYTE);
+    check.within("/hold/max_body_bytes", raw.max_body_bytes, 0, raw.buffer_bytes);
+    if let Some(read_bytes) = raw.read_bytes {
+        check.within("/hold/read_bytes", read_bytes, 1024, raw.buffer_bytes);
+    }
+    let RawHold { max_body_bytes, buffer_bytes, read_bytes, .. } = raw;
+    let timeout = check.duration("/hold_timeout", timeout, 1, 60_000);
+    Some(Hold { timeout, max_body_bytes, buffer_bytes, read_bytes })
 }
 
 /// The request headers that something in the configuration reads later.

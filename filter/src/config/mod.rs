@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde_path_to_error::Segment;
 use sha2::{Digest as _, Sha256};
 
+use crate::hold::Hold;
 use crate::outbox::Limits;
 use crate::rules::{Rules, Source};
 use crate::shape::Shape;
@@ -38,6 +39,8 @@ pub struct Config {
     pub via: Option<String>,
     /// How representations are read by GET.
     pub fetch: Fetch,
+    /// Mode `hold`: answers wait for their events; `None` in mode `async`.
+    pub hold: Option<Hold>,
     /// Request headers, in lower case, whose values an exchange keeps.
     pub kept_headers: BTreeSet<String>,
     /// The largest answer that is kept as a representation, in bytes.
@@ -219,7 +222,17 @@ mod tests {
             (r#"{"source": ""}"#, "/source"),
             (r#"{"namespace": "Acme"}"#, "/namespace"),
             (r#"{"tense": "future"}"#, "/tense"),
-            (r#"{"mode": "hold"}"#, "/mode"),
+            (r#"{"mode": "hold"}"#, "/hold/allow_on_headers_stop_iteration"),
+            (r#"{"hold": {"allow_on_headers_stop_iteration": true}}"#, "/hold"),
+            (r#"{"hold": {"allow": true}}"#, "/hold/allow"),
+            (
+                r#"{"mode": "hold", "hold": {"allow_on_headers_stop_iteration": true, "max_body_bytes": 2000000}}"#,
+                "/hold/max_body_bytes",
+            ),
+            (
+                r#"{"mode": "hold", "hold_timeout": "0s", "hold": {"allow_on_headers_stop_iteration": true}}"#,
+                "/hold_timeout",
+            ),
             (r#"{"mode": "sync"}"#, "/mode"),
             (r#"{"ignore": ["/a", "b"]}"#, "/ignore/1"),
             (r#"{"verbs": {"update": "Change"}}"#, "/verbs/update"),
@@ -294,8 +307,9 @@ mod tests {
 
     #[test]
     fn all_faults_of_meaning_come_together() {
-        let json = r#"{"source": "", "resources": [{"path": "a", "noun": ""}], "mode": "x"}"#;
-        assert_eq!(faults(json), ["/source", "/resources/0/path", "/resources/0/noun", "/mode"]);
+        let json = r#"{"source": "", "resources": [{"path": "a", "noun": ""}], "mode": "hold"}"#;
+        let allow = "/hold/allow_on_headers_stop_iteration";
+        assert_eq!(faults(json), ["/source", "/resources/0/path", "/resources/0/noun", allow]);
         let text = Config::parse(json.as_bytes()).unwrap_err().to_string();
         assert!(text.lines().any(|line| line.starts_with("/resources/0/path: ")), "{text}");
     }

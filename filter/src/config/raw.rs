@@ -146,7 +146,38 @@ with_shape! {
         previous_timeout: String,
         outbox: Object<RawOutbox>,
         batch: Object<RawBatch>,
-        mode: String,
+        mode: Mode,
+        hold: Option<Object<RawHold>>,
+        hold_timeout: String,
+    }
+}
+
+/// Whether an answer waits for its event.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    #[default]
+    Async,
+    Hold,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHold {
+    pub(super) allow_on_headers_stop_iteration: bool,
+    pub(super) max_body_bytes: usize,
+    pub(super) buffer_bytes: usize,
+    pub(super) read_bytes: Option<usize>,
+}
+
+impl Default for RawHold {
+    fn default() -> Self {
+        Self {
+            allow_on_headers_stop_iteration: false,
+            max_body_bytes: 64 * 1024,
+            buffer_bytes: 1024 * 1024,
+            read_bytes: None,
+        }
     }
 }
 
@@ -172,7 +203,9 @@ impl Default for RawConfig {
             previous_timeout: "100ms".to_owned(),
             outbox: Object::default(),
             batch: Object::default(),
-            mode: "async".to_owned(),
+            mode: Mode::default(),
+            hold: None,
+            hold_timeout: "1s".to_owned(),
             unwrap: shape.unwrap,
             explode: shape.explode,
             id: shape.id,

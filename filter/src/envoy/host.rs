@@ -46,9 +46,18 @@ pub(super) fn resume_request() {
     let _ = hostcalls::resume_http_request();
 }
 
-/// A piece of the request's body. Request body phase only.
-pub(super) fn request_body(size: usize) -> Option<Vec<u8>> {
-    hostcalls::get_buffer(BufferType::HttpRequestBody, 0, size).ok().flatten()
+/// A piece of the request's body, from this place in what Envoy has of it. Request body phase only.
+pub(super) fn request_body(from: usize, size: usize) -> Option<Vec<u8>> {
+    hostcalls::get_buffer(BufferType::HttpRequestBody, from, size).ok().flatten()
+}
+
+/// Lets the answer of another stream go on that was held. Root callbacks only; false if that stream is gone.
+pub(super) fn resume_response_of(stream: u32, own: u32) -> bool {
+    if hostcalls::set_effective_context(stream).is_err() {
+        return false;
+    }
+    let resumed = hostcalls::resume_http_response().is_ok();
+    hostcalls::set_effective_context(own).is_ok() && resumed
 }
 
 /// All response headers. Response headers phase only.
@@ -56,9 +65,9 @@ pub(super) fn response_headers() -> Headers {
     hostcalls::get_map_bytes(MapType::HttpResponseHeaders).unwrap_or_default()
 }
 
-/// A piece of the response's body. Response body phase only.
-pub(super) fn response_body(size: usize) -> Option<Vec<u8>> {
-    hostcalls::get_buffer(BufferType::HttpResponseBody, 0, size).ok().flatten()
+/// A piece of the response's body, from this place in what Envoy has of it. Response body phase only.
+pub(super) fn response_body(from: usize, size: usize) -> Option<Vec<u8>> {
+    hostcalls::get_buffer(BufferType::HttpResponseBody, from, size).ok().flatten()
 }
 
 /// The headers of the companion's answer. Only in the callback for that answer, and only if it has headers.

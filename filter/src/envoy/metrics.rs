@@ -23,11 +23,14 @@ pub(super) enum Counter {
     TenantMissing,
     Fetched,
     FetchFailed,
+    Held,
+    HoldTimedOut,
+    HoldSkipped,
     Failed,
 }
 
 impl Counter {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::Observed,
         Self::HandedOver,
         Self::Repeated,
@@ -39,6 +42,9 @@ impl Counter {
         Self::TenantMissing,
         Self::Fetched,
         Self::FetchFailed,
+        Self::Held,
+        Self::HoldTimedOut,
+        Self::HoldSkipped,
         Self::Failed,
     ];
 
@@ -55,6 +61,9 @@ impl Counter {
             Self::TenantMissing => "gatehook_tenant_missing",
             Self::Fetched => "gatehook_fetched",
             Self::FetchFailed => "gatehook_fetch_failed",
+            Self::Held => "gatehook_held",
+            Self::HoldTimedOut => "gatehook_hold_timed_out",
+            Self::HoldSkipped => "gatehook_hold_skipped",
             Self::Failed => "gatehook_failed",
         }
     }

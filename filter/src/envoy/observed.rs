@@ -9,7 +9,7 @@ use proxy_wasm::types::LogLevel;
 
 use super::host;
 use super::metrics::Counter;
-use super::vm::{Call, Errand, Vm};
+use super::vm::{Call, Errand, SHORTEST_TICK, Vm};
 use crate::conclusion::{Conclude, Conclusion, Outcome};
 use crate::config::{Companion, Config};
 use crate::draft::{Draft, Ready};
@@ -24,18 +24,30 @@ const MOST_SHAPES: usize = 50;
 
 impl Vm {
     /// A stream of this root observed a committed write.
-    pub(super) fn conclude(&mut self, config: &Rc<Config>, root: u32, observation: &Observation) {
+    ///
+    /// A `waiter` is a stream whose answer is to be held; true if it is, because its event waits in the outbox.
+    pub(super) fn conclude(
+        &mut self,
+        config: &Rc<Config>,
+        root: u32,
+        observation: &Observation,
+        waiter: Option<u32>,
+    ) -> bool {
         let now = host::now();
         self.seed(now, observation);
         let (Some(hub), Some(ids)) = (self.hubs.get(&config.companion), self.ids.as_mut()) else {
-            return self.metrics.add(Counter::Failed, 1);
+            self.metrics.add(Counter::Failed, 1);
+            return false;
         };
+        let mut held = false;
         let waits = |subject: &str| hub.fetches.holds(subject);
         let mut with = Conclude { config, now, ids, property: &host::property, waits: &waits };
         match observation.conclude(&mut with) {
             Conclusion::Events(outcomes) => {
-                for outcome in outcomes {
-                    self.take_up(config, outcome);
+                let last = outcomes.len().saturating_sub(1);
+                for (index, outcome) in outcomes.into_iter().enumerate() {
+                    // Batches keep the order, so whoever has the last of its events acknowledged has them all.
+                    held = self.take_up(config, outcome, waiter.filter(|_| index == last));
                 }
             }
             Conclusion::Unmatched { shape } => {
@@ -47,17 +59,22 @@ impl Vm {
                 }
             }
         }
-        if let Some(hub) = self.hubs.get_mut(&config.companion) {
-            hub.start_tick(root, config.limits.linger);
+        let until = config.hold.as_ref().map(|hold| now + hold.timeout);
+        if let (true, Some(stream), Some(until)) = (held, waiter, until) {
+            self.held.insert(stream, until);
         }
+        if let Some(hub) = self.hubs.get_mut(&config.companion) {
+            hub.start_tick(root, if held { SHORTEST_TICK } else { config.limits.linger });
+        }
+        held
     }
 
-    fn take_up(&mut self, config: &Rc<Config>, outcome: Outcome) {
-        let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
+    fn take_up(&mut self, config: &Rc<Config>, outcome: Outcome, waiter: Option<u32>) -> bool {
+        let Some(hub) = self.hubs.get_mut(&config.companion) else { return false };
         let own = Rc::clone(config);
         match outcome {
-            Outcome::Ready(ready) => self.enqueue(&config.companion, Some(ready)),
-            Outcome::Untold => self.enqueue(&config.companion, None),
+            Outcome::Ready(ready) => return self.enqueue(&config.companion, Some(ready), waiter),
+            Outcome::Untold => return self.enqueue(&config.companion, None, None),
             Outcome::Behind(draft, data) => {
                 let waiting = Waiting { config: own, draft, data: Some(data) };
                 if let Err(waiting) = hub.fetches.push_behind(waiting) {
@@ -73,6 +90,7 @@ impl Vm {
                 }
             }
         }
+        false
     }
 
     /// Sends the GETs that may go.
@@ -121,20 +139,21 @@ impl Vm {
             Err(reason) => Err(*reason),
         };
         let ready = draft.finish(own, json, ids);
-        self.enqueue(&config.companion, ready);
+        self.enqueue(&config.companion, ready, None);
     }
 
-    /// Puts an event into the outbox; `None` is one that may not go without a tenant.
-    fn enqueue(&mut self, companion: &Companion, ready: Option<Ready>) {
-        let Some(hub) = self.hubs.get_mut(companion) else { return };
+    /// Puts an event into the outbox; `None` is one that may not go without a tenant. True if it waits there.
+    fn enqueue(&mut self, companion: &Companion, ready: Option<Ready>, waiter: Option<u32>) -> bool {
+        let Some(hub) = self.hubs.get_mut(companion) else { return false };
         let Some(Ready { event, event_type, thin, tenant_missing }) = ready else {
-            return self.metrics.add(Counter::TenantMissing, 1);
+            self.metrics.add(Counter::TenantMissing, 1);
+            return false;
         };
         self.metrics.add_type(&event_type);
         self.metrics.add(Counter::Thin, usize::from(thin.is_some()));
         self.metrics.add(Counter::TenantMissing, usize::from(tenant_missing));
         let before = hub.outbox.len();
-        let pushed = hub.outbox.push(event);
+        let pushed = hub.outbox.push(event, waiter);
         self.metrics.move_outbox(before, hub.outbox.len());
         if let Pushed::Dropped { first } = pushed {
             self.metrics.add(Counter::Dropped, 1);
@@ -143,6 +162,7 @@ impl Vm {
                 host::log(LogLevel::Warn, message);
             }
         }
+        pushed == Pushed::Queued && waiter.is_some()
     }
 }
 

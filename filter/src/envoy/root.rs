@@ -111,8 +111,8 @@ impl RootContext for Root {
         self.finish_if_done(&config);
     }
 
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.config.clone(), self.id)))
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(self.config.clone(), self.id, id)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -1,50 +1,133 @@
 //! One stream: hands its callbacks to the exchange and copies what the exchange asks for.
 //!
-//! Every callback lets the traffic pass. An exchange that is left costs one host call at most.
+//! Every callback lets the traffic pass, with two exceptions that the configuration has to ask for: a request that waits
+//! for the representation before it (`before.rs`), and in mode `hold` an answer that waits for its event. An exchange that
+//! is left costs one host call at most.
 
 use std::rc::Rc;
 
-use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::traits::HttpContext;
 use proxy_wasm::types::Action;
 
 use super::metrics::Counter;
 use super::{host, vm};
 use crate::config::Config;
 use crate::exchange::{Doubts, Exchange, Headers, Observation, OnRequest};
-use crate::fetch::read_head;
 use crate::rules::Method;
 
 /// The context of one HTTP stream.
 pub(super) struct Stream {
-    config: Option<Rc<Config>>,
+    pub(super) config: Option<Rc<Config>>,
+    pub(super) exchange: Exchange,
+    /// The GET that the request waits for.
+    pub(super) before: Option<u32>,
     root: u32,
-    exchange: Exchange,
+    id: u32,
     /// What may need a GET waits for the log callback, where Envoy tells how it has rewritten the request.
     late: Option<Observation>,
-    /// The GET that the request waits for.
-    before: Option<u32>,
+    holding: Holding,
+    /// How much of the body that Envoy keeps for us was looked at; 0 while Envoy keeps nothing.
+    seen: usize,
     /// What this stream has in the VM's account of held bytes.
     held_bytes: usize,
 }
 
+/// Whether the answer is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    No,
+    /// Its headers are, until the body is whole and the event can be made.
+    Gathering {
+        /// Whether the headers declare the length of the body.
+        sized: bool,
+    },
+    /// All of it is, until the companion has the event or the time is over.
+    Waiting {
+        /// Whether the headers declare the length of the body.
+        sized: bool,
+    },
+}
+
 impl Stream {
-    pub(super) fn new(config: Option<Rc<Config>>, root: u32) -> Self {
-        Self { config, root, exchange: Exchange::default(), late: None, before: None, held_bytes: 0 }
+    pub(super) fn new(config: Option<Rc<Config>>, root: u32, id: u32) -> Self {
+        let (exchange, holding) = (Exchange::default(), Holding::No);
+        Self { config, exchange, before: None, root, id, late: None, holding, seen: 0, held_bytes: 0 }
     }
 
-    fn conclude(&mut self, config: &Rc<Config>, observation: Option<Observation>) {
-        if let Some(observation) = observation {
-            if observation.asked.may_fetch(config) {
-                self.late = Some(observation);
-                return;
-            }
-            vm::with(|vm| vm.conclude(config, self.root, &observation));
-            self.account();
+    /// Makes the events of what was observed; true if the answer is to be held until they are safe.
+    fn conclude(&mut self, config: &Rc<Config>, observation: Observation, hold: bool) -> bool {
+        if observation.asked.may_fetch(config) {
+            self.late = Some(observation);
+            return false;
+        }
+        let waiter = hold.then_some(self.id);
+        let held = vm::with(|vm| vm.conclude(config, self.root, &observation, waiter));
+        self.account();
+        held == Some(true)
+    }
+
+    /// The headers are there; says whether they go on.
+    fn begin(&mut self, config: &Rc<Config>, ends: bool, observation: Option<Observation>) -> Action {
+        let length =
+            observation.as_ref().map_or_else(|| self.exchange.declared_length(), |one| one.head.length);
+        let may_fetch = self.exchange.may_fetch(config)
+            || observation.as_ref().is_some_and(|one| one.asked.may_fetch(config));
+        let counts = observation.as_ref().is_some_and(|one| one.asked.candidate.is_some())
+            || self.exchange.awaits_end();
+        // An event that has to be read first comes too late to be waited for.
+        let holds = config.hold.as_ref().map(|hold| !may_fetch && hold.begins(ends, length));
+        if holds == Some(false) && counts {
+            vm::with(|vm| vm.metrics.add(Counter::HoldSkipped, 1));
+        }
+        let (holds, sized) = (holds == Some(true), ends || length.is_some());
+        let concluded = observation.map(|observation| self.conclude(config, observation, holds));
+        self.holding = match concluded {
+            Some(true) => Holding::Waiting { sized },
+            None if holds && self.exchange.awaits_end() => Holding::Gathering { sized },
+            _ => Holding::No,
+        };
+        self.action()
+    }
+
+    /// The answer is whole; says whether its end goes on.
+    fn end(&mut self, config: &Rc<Config>) -> Action {
+        let gathered = matches!(self.holding, Holding::Gathering { .. });
+        if let Some(observation) = self.exchange.on_end() {
+            let held = self.conclude(config, observation, gathered);
+            self.holding = if held { Holding::Waiting { sized: true } } else { Holding::No };
+        }
+        self.action()
+    }
+
+    /// A body of unknown length has grown; lets it go if the next piece might be too much for Envoy.
+    fn let_go_if_large(&mut self, config: &Config, size: usize) {
+        let unsized_body =
+            matches!(self.holding, Holding::Gathering { sized: false } | Holding::Waiting { sized: false });
+        if unsized_body && !config.hold.as_ref().is_some_and(|hold| hold.goes_on(size)) {
+            self.forget_hold();
+            vm::with(|vm| vm.metrics.add(Counter::HoldSkipped, 1));
         }
     }
 
+    fn forget_hold(&mut self) {
+        if let Holding::Waiting { .. } = self.holding {
+            vm::with(|vm| vm.held.remove(&self.id));
+        }
+        (self.holding, self.seen) = (Holding::No, 0);
+    }
+
+    fn action(&self) -> Action {
+        if self.holding == Holding::No { Action::Continue } else { Action::Pause }
+    }
+
+    /// What is new in a body callback: while Envoy keeps the body, `size` counts all of it, else the new piece alone.
+    fn new_piece(&mut self, size: usize, keeps: bool) -> (usize, usize) {
+        let from = std::mem::replace(&mut self.seen, if keeps { size } else { 0 });
+        if keeps { (from, size.saturating_sub(from)) } else { (0, size) }
+    }
+
     /// Answers under way may hold as much memory as the outbox; beyond that, bodies are let go.
-    fn has_room(&mut self, config: &Config, size: usize) -> bool {
+    pub(super) fn has_room(&mut self, config: &Config, size: usize) -> bool {
         let held = vm::with(|vm| vm.held_bytes).unwrap_or(usize::MAX);
         let room = size <= config.limits.outbox_bytes.saturating_sub(held);
         if !room {
@@ -54,7 +137,8 @@ impl Stream {
         room
     }
 
-    fn account(&mut self) {
+    /// Brings the VM's account of held bytes up to date.
+    pub(super) fn account(&mut self) {
         let held = self.exchange.held_bytes();
         if held != self.held_bytes {
             vm::with(|vm| vm.held_bytes = (vm.held_bytes + held).saturating_sub(self.held_bytes));
@@ -63,27 +147,9 @@ impl Stream {
     }
 }
 
-impl Stream {
-    /// Reads the representation before the request goes on; false if that cannot be, and the request is not to wait.
-    fn look_before(&mut self, config: &Config) -> bool {
-        let busy = vm::with(|vm| vm.looking_before).unwrap_or(usize::MAX) >= config.fetch.max_concurrent;
-        let target = self
-            .exchange
-            .asked()
-            .filter(|_| !busy)
-            .and_then(|asked| asked.target_before(config, &host::property));
-        let called = target.and_then(|target| host::get(&target, config.fetch.previous_timeout).ok());
-        self.before = called;
-        vm::with(|vm| match called {
-            Some(_) => vm.looking_before += 1,
-            None => vm.metrics.add(Counter::FetchFailed, 1),
-        });
-        called.is_some()
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.forget_hold();
         if self.before.is_some() {
             vm::with(|vm| vm.looking_before = vm.looking_before.saturating_sub(1));
         }
@@ -93,33 +159,8 @@ impl Drop for Stream {
     }
 }
 
-impl Context for Stream {
-    /// The resource as it was; whatever came of it, the request goes on.
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
-        if self.before != Some(token) {
-            return;
-        }
-        self.before = None;
-        let headers = if headers > 0 { host::call_headers() } else { Headers::new() };
-        let config = self.config.clone();
-        let room = config.as_ref().is_some_and(|config| self.has_room(config, body_size));
-        let most = config.map_or(0, |config| config.max_body_bytes);
-        let body = read_head(&headers, body_size, most).ok().filter(|()| room);
-        let body = body.and_then(|()| host::call_body(body_size));
-        vm::with(|vm| {
-            vm.looking_before = vm.looking_before.saturating_sub(1);
-            vm.metrics.add(if body.is_some() { Counter::Fetched } else { Counter::FetchFailed }, 1);
-        });
-        if let Some(body) = body {
-            self.exchange.on_previous(body);
-            self.account();
-        }
-        host::resume_request();
-    }
-}
-
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _ends: bool) -> Action {
+    fn on_http_request_headers(&mut self, _count: usize, ends: bool) -> Action {
         let Some(config) = self.config.clone() else { return Action::Continue };
         let is_write = |method: &[u8]| Method::parse(method).is_some();
         // Where reads never reach the VM, as in the sample configuration, the whole map is the only call. Where they do,
@@ -133,6 +174,7 @@ impl HttpContext for Stream {
             vm::with(|vm| vm.sees_reads = true);
             return Action::Continue;
         }
+        let may_stop = may_stop(&config, &headers, ends);
         let own = config.via.as_deref().and_then(|via| vm::with(|vm| vm.mark(via)));
         let is_own = |value: &[u8]| own.as_deref() == Some(value);
         let watch = self.exchange.on_request(&config, headers, is_own);
@@ -143,68 +185,80 @@ impl HttpContext for Stream {
         if let Some(own) = own.filter(|_| mark) {
             host::mark_request(&own);
         }
-        if previous && self.look_before(&config) { Action::Pause } else { Action::Continue }
+        if previous && self.look_before(&config, may_stop) { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_request_body(&mut self, size: usize, _ends: bool) -> Action {
+        let waits = self.before.is_some();
+        let (from, new) = self.new_piece(size, waits);
         if let Some(config) = self.config.clone()
-            && self.exchange.wants_request(size)
-            && self.has_room(&config, size)
+            && self.exchange.wants_request(new)
+            && self.has_room(&config, new)
         {
-            self.exchange.on_request_body(host::request_body(size));
+            self.exchange.on_request_body(host::request_body(from, new));
             self.account();
         }
-        Action::Continue
+        if waits { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, ends: bool) -> Action {
-        if let Some(config) = self.config.clone()
-            && self.exchange.awaits_response()
-        {
-            let is_foreign = |doubts: Doubts| {
-                let details = || host::property(&["response", "code_details"]);
-                let cluster = || host::property(&["xds", "cluster_name"]);
-                (doubts.local && details().as_deref() != Some(b"via_upstream"))
-                    || (doubts.companion && cluster().as_deref() == Some(config.companion.cluster.as_bytes()))
-            };
-            let observation = self.exchange.on_response(&config, host::response_headers(), ends, is_foreign);
-            self.account();
-            self.conclude(&config, observation);
-        }
-        Action::Continue
+        self.seen = 0;
+        let Some(config) = self.config.clone().filter(|_| self.exchange.awaits_response()) else {
+            return Action::Continue;
+        };
+        let is_foreign = |doubts: Doubts| {
+            let details = || host::property(&["response", "code_details"]);
+            let cluster = || host::property(&["xds", "cluster_name"]);
+            (doubts.local && details().as_deref() != Some(b"via_upstream"))
+                || (doubts.companion && cluster().as_deref() == Some(config.companion.cluster.as_bytes()))
+        };
+        let observation = self.exchange.on_response(&config, host::response_headers(), ends, is_foreign);
+        self.account();
+        self.begin(&config, ends, observation)
     }
 
     fn on_http_response_body(&mut self, size: usize, ends: bool) -> Action {
-        if let Some(config) = self.config.clone()
-            && self.exchange.awaits_end()
-        {
-            if self.exchange.wants_response(&config, size) && self.has_room(&config, size) {
-                self.exchange.on_response_body(host::response_body(size));
+        let Some(config) = self.config.clone() else { return Action::Continue };
+        let (from, new) = self.new_piece(size, self.holding != Holding::No);
+        if self.exchange.awaits_end() {
+            if self.exchange.wants_response(&config, new) && self.has_room(&config, new) {
+                self.exchange.on_response_body(host::response_body(from, new));
                 self.account();
             }
             if ends {
-                let observation = self.exchange.on_end();
-                self.conclude(&config, observation);
+                return self.end(&config);
             }
         }
-        Action::Continue
+        self.let_go_if_large(&config, size);
+        self.action()
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if let Some(config) = self.config.clone() {
-            let observation = self.exchange.on_end();
-            self.conclude(&config, observation);
+        match self.config.clone() {
+            Some(config) => self.end(&config),
+            None => Action::Continue,
         }
-        Action::Continue
     }
 
     fn on_log(&mut self) {
+        self.forget_hold();
         if let Some(config) = self.config.clone() {
             let observation = self.late.take().or_else(|| self.exchange.on_log());
             self.account();
             if let Some(observation) = observation {
-                vm::with(|vm| vm.conclude(&config, self.root, &observation));
+                vm::with(|vm| vm.conclude(&config, self.root, &observation, None));
             }
         }
     }
+}
+
+/// Whether a request may be stopped without becoming an error.
+///
+/// As long as Envoy stops all that follows the headers, it always may. Where the configuration has confirmed that Envoy
+/// hands us the body meanwhile (mode `hold`), Envoy would refuse a body that outgrows its buffer.
+fn may_stop(config: &Config, headers: &Headers, ends: bool) -> bool {
+    let Some(hold) = &config.hold else { return true };
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let length = length.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
+    ends || (length.is_some() && hold.begins(false, length))
 }

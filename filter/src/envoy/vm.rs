@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The longest sleep between two looks at an outbox that waits out a failure.
 const LONGEST_TICK: Duration = Duration::from_millis(250);
 
+/// The tick while an answer is held.
+pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(1);
+
 thread_local! {
     static VM: RefCell<Vm> = RefCell::new(Vm {
         hubs: BTreeMap::new(),
@@ -42,6 +45,7 @@ thread_local! {
         sees_reads: false,
         held_bytes: 0,
         looking_before: 0,
+        held: BTreeMap::new(),
         worker: None,
     });
 }
@@ -63,6 +67,8 @@ pub(super) struct Vm {
     pub(super) held_bytes: usize,
     /// GETs under way for the sake of `previous`, each with a caller that waits.
     pub(super) looking_before: usize,
+    /// Streams whose answers are held, each with the time at which it is let go in any case.
+    pub(super) held: BTreeMap<u32, Duration>,
     /// Where ids come from, once there was an exchange to seed them with.
     pub(super) ids: Option<Ids>,
     /// Shapes of unmatched paths that were logged.
@@ -134,7 +140,8 @@ impl Vm {
     /// Sends what is due, tells the counts, and keeps the tick running as long as there is a reason for it.
     pub(super) fn tick(&mut self, config: &Config, root: u32) {
         let now = host::now();
-        self.sweep(config, now);
+        self.sweep(config, root, now);
+        self.release_late(root, now);
         self.fetch(config, root, now);
         self.send(config, root, now);
         self.metrics.flush();
@@ -145,6 +152,12 @@ impl Vm {
             _ if hub.outbox.is_empty() && !hub.fetches.has_waiting() => Some(LONGEST_TICK),
             Some(left) => Some(left.clamp(linger, LONGEST_TICK.max(linger))),
             None => Some(linger),
+        };
+        // Answers that are held want their batch sent at once, and their time limit kept.
+        let held_until = self.held.values().min().map(|until| until.saturating_sub(now).max(SHORTEST_TICK));
+        let period = match (period, held_until) {
+            (Some(period), Some(left)) => Some(period.min(left)),
+            (period, left) => period.or(left),
         };
         // A root whose successor has taken over the tick must not start its own again.
         let served_by = hub.tick.map_or(root, |tick| tick.root);
@@ -166,7 +179,7 @@ impl Vm {
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         let Some(at) = hub.calls.iter().position(|call| call.token == token) else { return };
         match hub.calls.swap_remove(at).errand {
-            Errand::Batch(number) => self.settle(config, number, Answer::read(headers), now),
+            Errand::Batch(number) => self.settle(config, root, number, Answer::read(headers), now),
             Errand::Fetch(number) => self.fetched(config, number, headers, body_size),
         }
         self.fetch(config, root, now);
@@ -188,6 +201,7 @@ impl Vm {
     pub(super) fn abandon(&mut self, companion: &Companion) {
         if let Some(mut hub) = self.hubs.remove(companion) {
             let lost = hub.outbox.len();
+            // Their streams are let go by the time limit, at the latest.
             hub.outbox.clear();
             hub.set_tick(None);
             // What still waited for its representation was not counted as observed yet.
@@ -199,11 +213,30 @@ impl Vm {
         self.metrics.flush();
     }
 
-    fn sweep(&mut self, config: &Config, now: Duration) {
+    /// Lets answers go whose events are settled, or whose time is over.
+    fn release(&mut self, root: u32, streams: &[u32], counter: Counter) {
+        for stream in streams {
+            // A stream that has ended meanwhile is no longer among them, and none is let go twice.
+            if self.held.remove(stream).is_some() {
+                self.metrics.add(counter, 1);
+                if !host::resume_response_of(*stream, root) {
+                    self.metrics.add(Counter::Failed, 1);
+                }
+            }
+        }
+    }
+
+    fn release_late(&mut self, root: u32, now: Duration) {
+        let late = self.held.iter().filter(|(_, until)| now >= **until).map(|(stream, _)| *stream);
+        let late: Vec<u32> = late.collect();
+        self.release(root, &late, Counter::HoldTimedOut);
+    }
+
+    fn sweep(&mut self, config: &Config, root: u32, now: Duration) {
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         for number in hub.outbox.overdue(now, config.companion.timeout + GRACE) {
             self.forget_call(config, Errand::Batch(number));
-            self.settle(config, number, Answer::Unavailable { retry_after: None }, now);
+            self.settle(config, root, number, Answer::Unavailable { retry_after: None }, now);
         }
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         for number in hub.fetches.overdue(now, GRACE) {
@@ -239,7 +272,7 @@ impl Vm {
                         _ => "the cluster has no healthy host, or its circuit breaker is open",
                     };
                     self.complain("send", now, || format!("cannot call {}: {reason}", companion.cluster));
-                    self.settle(config, number, Answer::Unavailable { retry_after: None }, now);
+                    self.settle(config, root, number, Answer::Unavailable { retry_after: None }, now);
                 }
             }
         }
@@ -253,17 +286,19 @@ impl Vm {
         }
     }
 
-    fn settle(&mut self, config: &Config, number: BatchNumber, answer: Answer, now: Duration) {
+    fn settle(&mut self, config: &Config, root: u32, number: BatchNumber, answer: Answer, now: Duration) {
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         let jitter = self.ids.as_mut().map_or(0.5, Ids::fraction);
         let before = hub.outbox.len();
         let settled = hub.outbox.settle(number, answer, now, jitter);
+        let released = hub.outbox.released();
         self.metrics.move_outbox(before, hub.outbox.len());
         self.metrics.add(Counter::HandedOver, settled.accepted);
         self.metrics.add(Counter::Repeated, settled.repeated);
         self.metrics.add(Counter::Refused, settled.refused);
         self.metrics.add(Counter::Dropped, settled.dropped);
         self.metrics.add(Counter::Thin, settled.thinned);
+        self.release(root, &released, Counter::Held);
         let cluster = &config.companion.cluster;
         match answer {
             Answer::Unavailable { .. } => {
@@ -330,10 +365,14 @@ impl Hub {
         self.most_in_flight(root) > 0
     }
 
-    /// Starts the tick if it does not run.
+    /// Starts the tick if it does not run, or not as often.
     pub(super) fn start_tick(&mut self, root: u32, period: Duration) {
-        if self.tick.is_none() {
-            self.set_tick(Some(Tick { root, period }));
+        match self.tick {
+            None => self.set_tick(Some(Tick { root, period })),
+            Some(tick) if tick.root == root && tick.period > period => {
+                self.set_tick(Some(Tick { root, period }))
+            }
+            Some(_) => {}
         }
     }
 

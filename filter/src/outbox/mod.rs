@@ -58,6 +58,7 @@ pub struct Outbox {
     failures: u32,
     pause: Option<Pause>,
     dropping: bool,
+    released: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -65,6 +66,8 @@ struct Queued {
     sequence: u64,
     tried: bool,
     event: Event,
+    /// Whoever waits for the end of this event here, by a number of its own.
+    waiter: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -132,6 +135,7 @@ impl Outbox {
             failures: 0,
             pause: None,
             dropping: false,
+            released: Vec::new(),
         }
     }
 
@@ -142,7 +146,9 @@ impl Outbox {
     }
 
     /// Offers an event; one too large for the whole outbox goes thin rather than missing.
-    pub fn push(&mut self, mut event: Event) -> Pushed {
+    ///
+    /// A waiter is named by [`released`](Self::released) once the event is settled, whatever came of it.
+    pub fn push(&mut self, mut event: Event, waiter: Option<u32>) -> Pushed {
         if event.json().len() > self.limits.outbox_bytes {
             event.make_thin(Thin::TooLarge);
         }
@@ -154,7 +160,7 @@ impl Outbox {
             return Pushed::Dropped { first };
         }
         self.bytes += size;
-        self.waiting.push_back(Queued { sequence: self.next_sequence, tried: false, event });
+        self.waiting.push_back(Queued { sequence: self.next_sequence, tried: false, event, waiter });
         self.next_sequence += 1;
         Pushed::Queued
     }
@@ -223,6 +229,11 @@ impl Outbox {
         settled
     }
 
+    /// Those whose events were settled since the last time this was asked.
+    pub fn released(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.released)
+    }
+
     /// Batches that have been under way for longer than this, whose answer will not come any more.
     pub fn overdue(&mut self, now: Duration, longest: Duration) -> Vec<BatchNumber> {
         for batch in &mut self.in_flight {
@@ -279,7 +290,7 @@ impl Outbox {
 
     fn make_thin_or_drop(&mut self, mut events: Vec<Queued>) -> Settled {
         let mut settled = Settled::default();
-        self.forget(&events);
+        self.bytes = self.bytes.saturating_sub(size_of(&events));
         for queued in &mut events {
             if queued.event.has_data() {
                 queued.event.make_thin(Thin::TooLarge);
@@ -291,6 +302,8 @@ impl Outbox {
         if settled.dropped == 0 {
             self.bytes += size_of(&events);
             self.put_back(events);
+        } else {
+            self.released.extend(events.iter().filter_map(|queued| queued.waiter));
         }
         self.recover();
         settled
@@ -305,6 +318,7 @@ impl Outbox {
     }
 
     fn forget(&mut self, events: &[Queued]) {
+        self.released.extend(events.iter().filter_map(|queued| queued.waiter));
         self.bytes = self.bytes.saturating_sub(size_of(events));
     }
 

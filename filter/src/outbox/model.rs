@@ -99,7 +99,7 @@ impl Run {
         let event = event(id, size);
         let fits = self.outbox.bytes + event.json().len() <= self.limits.outbox_bytes;
         let room = self.model.held.len() < self.limits.outbox_events;
-        match self.outbox.push(event) {
+        match self.outbox.push(event, u32::try_from(id).ok()) {
             Pushed::Queued => {
                 assert!(room, "the bound on events holds");
                 assert!(self.outbox.bytes <= self.limits.outbox_bytes, "the bound on bytes holds");
@@ -152,8 +152,12 @@ impl Run {
         let settled = self.outbox.settle(number, answer, self.now, jitter);
         let gone = settled.accepted + settled.dropped;
         assert!(gone == 0 || gone == ids.len());
+        let released: Vec<u64> = self.outbox.released().into_iter().map(u64::from).collect();
         if gone > 0 {
             self.model.held.retain(|id| !ids.contains(id));
+            assert_eq!(released, ids, "who waits for an event is released when it is settled");
+        } else {
+            assert!(released.is_empty(), "and not before");
         }
         match answer {
             Answer::Acknowledged { .. } => assert_eq!((settled.accepted, settled.dropped), (ids.len(), 0)),

@@ -20,7 +20,7 @@ fn event(id: &str) -> Event {
 fn filled(count: usize) -> Outbox {
     let mut outbox = Outbox::new(LIMITS);
     for id in 0..count {
-        assert_eq!(outbox.push(event(&id.to_string())), Pushed::Queued);
+        assert_eq!(outbox.push(event(&id.to_string()), None), Pushed::Queued);
     }
     outbox
 }
@@ -142,23 +142,23 @@ fn one_poisonous_event_takes_no_other_with_it() {
 #[test]
 fn a_full_outbox_drops_the_newest_and_says_so_once_a_burst() {
     let mut outbox = filled(8);
-    assert_eq!(outbox.push(event("x")), Pushed::Dropped { first: true });
-    assert_eq!(outbox.push(event("y")), Pushed::Dropped { first: false });
+    assert_eq!(outbox.push(event("x"), None), Pushed::Dropped { first: true });
+    assert_eq!(outbox.push(event("y"), None), Pushed::Dropped { first: false });
     for _ in 0..2 {
         let number = outbox.take(NOW, 1).unwrap().number;
         outbox.settle(number, acknowledged(4), NOW, 0.0);
     }
     for id in 0..8 {
-        assert_eq!(outbox.push(event(&id.to_string())), Pushed::Queued);
+        assert_eq!(outbox.push(event(&id.to_string()), None), Pushed::Queued);
     }
-    assert_eq!(outbox.push(event("z")), Pushed::Dropped { first: true });
+    assert_eq!(outbox.push(event("z"), None), Pushed::Dropped { first: true });
 }
 
 #[test]
 fn an_event_larger_than_the_outbox_goes_thin() {
     let outbox_bytes = event("large").json().len() - 1;
     let mut outbox = Outbox::new(Limits { outbox_bytes, ..LIMITS });
-    assert_eq!(outbox.push(event("large")), Pushed::Queued);
+    assert_eq!(outbox.push(event("large"), None), Pushed::Queued);
     assert!(String::from_utf8(outbox.take(NOW, 1).unwrap().body).unwrap().contains("too_large"));
 }
 
