@@ -33,6 +33,7 @@ pub mod store;
 // Edges.
 pub mod api;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod sender;
 pub mod server;

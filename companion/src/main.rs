@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use companion::clock::SystemClock;
+use companion::clock::{Clock, SystemClock};
+use companion::commands::{Check, Explain};
 use companion::config::Settings;
 use companion::telemetry;
 use tokio::net::TcpListener;
@@ -23,14 +24,22 @@ struct Cli {
 enum Command {
     /// Take events and deliver them to their subscriptions
     Serve(Settings),
+    /// Check a configuration of the filter, and name the place of every fault
+    Check(Check),
+    /// Say which event an exchange would be, by which rule, and if none, why not
+    Explain(Explain),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { command: Command::Serve(settings) } = Cli::parse();
-    telemetry::start_log();
-    match serve(&settings).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut out = std::io::stdout();
+    let result = match Cli::parse().command {
+        Command::Serve(settings) => serve(&settings).await,
+        Command::Check(check) => check.run(&mut out),
+        Command::Explain(explain) => explain.run(SystemClock.now(), &mut out),
+    };
+    match result {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("gatehook: {error:#}");
             ExitCode::FAILURE
@@ -38,7 +47,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
+    telemetry::start_log();
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("--listen: cannot bind {}", settings.listen))?;
@@ -50,5 +60,5 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     tracing::info!("stopping");
     running.stop().await;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -33,6 +33,9 @@ pub mod changed;
 pub mod identity;
 pub mod privacy;
 
+// Why an exchange leaves no event, for people who ask.
+pub mod explain;
+
 // How representations come, and events leave.
 pub mod fetch;
 pub mod hold;

@@ -105,7 +105,7 @@ fn ancestors<'a>(rules: &'a Rules, above: &'a [&'a str]) -> impl Iterator<Item =
 }
 
 /// A segment as a word of an event type: `mark-paid` and `markPaid` are `mark_paid`; `None` if it is no word.
-pub(super) fn word(segment: &str) -> Option<String> {
+pub fn word(segment: &str) -> Option<String> {
     if !segment.starts_with(|c: char| c.is_ascii_alphabetic()) || segment.len() > 64 {
         return None;
     }

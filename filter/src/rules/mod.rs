@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use crate::path::{self, Glob, Parameter};
 use crate::singular::singular;
 
+pub use automatic::word;
 pub use explicit::Resource;
 
 /// The methods that write (RFC 9110); an exchange with another method is never looked at.
@@ -170,7 +171,7 @@ impl Rules {
     }
 
     /// The noun for a segment that names a collection: lower case, `[a-z0-9_]`, singular.
-    fn noun(&self, segment: &str) -> Option<String> {
+    pub fn noun(&self, segment: &str) -> Option<String> {
         let word = automatic::word(segment)?;
         let last = word.rfind('_').and_then(|at| word.split_at_checked(at + 1));
         let (head, last) = last.unwrap_or(("", &word));

@@ -1,0 +1,20 @@
+//! The commands beside `serve`: what can be known of a configuration before any traffic meets it.
+//!
+//! They run the filter's own code, compiled in: its parser, its rules, its exchange. Only [`rehearsal`] knows how an
+//! exchange is played through, so a change of the filter's interface is felt in one place.
+
+use std::process::ExitCode;
+
+pub mod check;
+mod configurations;
+pub mod explain;
+mod input;
+mod rehearsal;
+
+pub use check::Check;
+pub use explain::Explain;
+
+/// What a shell is told of a command that did its work: success if what it looked at holds.
+fn exit_code(holds: bool) -> ExitCode {
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
