@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use companion::clock::{Clock, SystemClock};
-use companion::commands::{Check, Explain};
+use companion::commands::{Check, Explain, Openapi};
 use companion::config::Settings;
 use companion::telemetry;
 use tokio::net::TcpListener;
@@ -28,15 +28,18 @@ enum Command {
     Check(Check),
     /// Say which event an exchange would be, by which rule, and if none, why not
     Explain(Explain),
+    /// Make a configuration of the filter, to review, from an API's OpenAPI description
+    Openapi(Openapi),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut out = std::io::stdout();
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let result = match Cli::parse().command {
         Command::Serve(settings) => serve(&settings).await,
         Command::Check(check) => check.run(&mut out),
         Command::Explain(explain) => explain.run(SystemClock.now(), &mut out),
+        Command::Openapi(openapi) => openapi.run(&mut out, &mut err),
     };
     match result {
         Ok(code) => code,

@@ -64,4 +64,9 @@ impl Environment {
         command.current_dir(&self.directory).env("PATH", &self.path);
         command
     }
+
+    /// Where the files of a package lie.
+    pub fn package(&self, name: &str) -> PathBuf {
+        self.directory.join("node_modules").join(name)
+    }
 }

@@ -9,10 +9,12 @@ pub mod check;
 mod configurations;
 pub mod explain;
 mod input;
+pub mod openapi;
 mod rehearsal;
 
 pub use check::Check;
 pub use explain::Explain;
+pub use openapi::Openapi;
 
 /// What a shell is told of a command that did its work: success if what it looked at holds.
 fn exit_code(holds: bool) -> ExitCode {

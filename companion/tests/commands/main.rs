@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod openapi;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
