@@ -3,7 +3,7 @@
 //! Schemas are looked into a few levels deep, through references and `allOf`; of alternatives (`oneOf`, `anyOf`) one that
 //! has it is enough. What cannot be read is taken to promise nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use gatehook_filter::rules::Rules;
 use serde_json::Value;
@@ -13,6 +13,9 @@ use crate::commands::input::token;
 
 /// Deeper schemas say nothing about the top of a representation.
 const MAX_DEPTH: usize = 8;
+
+/// More parts and alternatives than people put together.
+const MAX_PARTS: usize = 500;
 
 /// The fields by which the filter knows a representation's id.
 const ID_FIELDS: [&str; 3] = ["id", "_id", "uuid"];
@@ -31,7 +34,7 @@ pub(super) struct Shape {
 impl Shape {
     /// Reads the schema of an answer about this noun.
     pub(super) fn of(document: &Document, schema: &Value, noun: &str) -> Self {
-        let properties = properties(document, schema, 0);
+        let properties = properties(document, schema);
         let has_id = has_id(&properties);
         let is_array = |schema: &Value| {
             document
@@ -50,7 +53,7 @@ impl Shape {
                 || gatehook_filter::rules::word(name).is_some_and(|word| word == noun)
         };
         let mut envelopes = properties.iter().filter(|(name, schema)| {
-            names_a_resource(name) && self::has_id(&self::properties(document, schema, 0))
+            names_a_resource(name) && self::has_id(&self::properties(document, schema))
         });
         let envelope = match (envelopes.next(), envelopes.next()) {
             (Some((name, _)), None) if !has_id && !is_list => Some(format!("/{}", token(name))),
@@ -88,16 +91,20 @@ fn is_type(schema: &Value, kind: &str) -> bool {
 }
 
 /// The properties of an object's schema, those of its parts and alternatives included.
-fn properties<'a>(document: &'a Document, schema: &'a Value, depth: usize) -> BTreeMap<String, &'a Value> {
+fn properties<'a>(document: &'a Document, schema: &'a Value) -> BTreeMap<String, &'a Value> {
     let mut found = BTreeMap::new();
-    let Some(schema) = document.resolve(schema).filter(|_| depth < MAX_DEPTH) else { return found };
-    let own = schema.get("properties").and_then(Value::as_object);
-    found.extend(own.into_iter().flatten().map(|(name, schema)| (name.clone(), schema)));
-    for combined in ["allOf", "oneOf", "anyOf"] {
-        for part in schema.get(combined).and_then(Value::as_array).into_iter().flatten() {
-            for (name, schema) in properties(document, part, depth + 1) {
-                found.entry(name).or_insert(schema);
-            }
+    let mut waiting = VecDeque::from([(schema, 0)]);
+    // Schemas may name each other in circles, so both how deep and how many are bounded.
+    for _ in 0..MAX_PARTS {
+        let Some((schema, depth)) = waiting.pop_front() else { break };
+        let Some(schema) = document.resolve(schema) else { continue };
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            found.entry(name.clone()).or_insert(property);
+        }
+        if depth < MAX_DEPTH {
+            let parts =
+                ["allOf", "oneOf", "anyOf"].into_iter().filter_map(|name| schema.get(name)?.as_array());
+            waiting.extend(parts.flatten().take(MAX_PARTS).map(|part| (part, depth + 1)));
         }
     }
     found
@@ -137,6 +144,8 @@ mod tests {
         check(r#"{"type": ["array", "null"]}"#, false, None, true);
         check(r#"{"properties": {"line_items": {"type": "array"}}}"#, false, None, true);
         check(r##"{"$ref": "#/loop"}"##, false, None, false);
+        let circle = vec![r##"{"$ref": "#/schema"}"##; 40].join(",");
+        check(&format!(r#"{{"oneOf": [{circle}]}}"#), false, None, false);
         check(r##"{"$ref": "elsewhere.json#/o"}"##, false, None, false);
     }
 
