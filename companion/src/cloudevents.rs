@@ -345,8 +345,12 @@ mod tests {
     #[test]
     fn the_filters_own_event_is_read() {
         let event = accepted(include_str!("../../tests/fixtures/event.json"));
-        assert!(event.event_type.ends_with("contact.create"), "{}", event.event_type);
-        assert!(event.extensions.contains_key("requestid") && event.extensions.contains_key("traceparent"));
+        assert_eq!((event.event_type.as_str(), event.tenant.as_deref()), ("contact.update", Some("acme")));
+        for name in ["requestid", "traceparent", "etag", "actor", "worker", "sequence"] {
+            assert!(event.extensions[name].get().starts_with('"'), "{name}");
+        }
+        assert!(event.extensions["previous"].get().contains("Ada Byron"));
+        assert_eq!(event.extensions["changed"].get(), r#"["/name"]"#);
         assert!(event.data.is_some() && event.is_json());
     }
 

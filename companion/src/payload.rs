@@ -48,7 +48,8 @@ pub fn body(format: Format, event: &Event, hook: &str) -> Body {
     }
 }
 
-/// `{"type","timestamp","subject","data","previous","hook"}`; `subject` and `previous` only where known.
+/// `{"type","timestamp","subject","data","previous","changed","actor","thin","hook"}`; all but type, timestamp, data and
+/// hook only where known.
 fn standard(event: &Event, hook: &str) -> Bytes {
     let data_bytes = event.data.as_ref().map_or(0, Bytes::len);
     let mut body = String::with_capacity(data_bytes + hook.len() + 192);
@@ -70,8 +71,11 @@ fn standard(event: &Event, hook: &str) -> Bytes {
             field("\"data_base64\":", &quoted(&STANDARD.encode(event.data.as_deref().unwrap_or_default())));
         }
     }
-    if let Some(previous) = event.extensions.get("previous") {
-        field("\"previous\":", RawValue::get(previous));
+    // What the filter knows besides: what was there, what differs, who wrote, why there are no data.
+    for name in ["previous", "changed", "actor", "thin"] {
+        if let Some(value) = event.extensions.get(name) {
+            field(&format!("\"{name}\":"), RawValue::get(value));
+        }
     }
     field("\"hook\":", hook);
     body.push('}');
@@ -111,12 +115,19 @@ mod tests {
     #[test]
     fn standard_copies_the_data_byte_for_byte() {
         let mut event = event(Some(br#"{"b" : 1.00,  "a":"\u00e9"}"#), None);
-        event.extensions.insert("previous".into(), serde_json::from_str(r#"{"b": 0}"#).unwrap());
+        for (name, json) in [
+            ("previous", r#"{"b": 0}"#),
+            ("changed", r#"["/b"]"#),
+            ("actor", "\"ada\""),
+            ("requestid", "\"r\""),
+        ] {
+            event.extensions.insert(name.into(), serde_json::from_str(json).unwrap());
+        }
         check(
             Format::Standard,
             &event,
             "application/json",
-            br#"{"type":"contact.create","timestamp":"2026-01-02T03:04:05.000006Z","subject":"/contacts/1","data":{"b" : 1.00,  "a":"\u00e9"},"previous":{"b": 0},"hook":{"id":"sub_1"}}"#,
+            br#"{"type":"contact.create","timestamp":"2026-01-02T03:04:05.000006Z","subject":"/contacts/1","data":{"b" : 1.00,  "a":"\u00e9"},"previous":{"b": 0},"changed":["/b"],"actor":"ada","hook":{"id":"sub_1"}}"#,
         );
     }
 

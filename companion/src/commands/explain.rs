@@ -46,6 +46,10 @@ pub struct Explain {
     #[arg(long, value_name = "FILE")]
     request_body: Option<String>,
 
+    /// A header of the request, as often as needed
+    #[arg(long = "request-header", value_name = "NAME: VALUE", value_parser = header)]
+    request_headers: Vec<(String, String)>,
+
     /// A header of the answer, as often as needed
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -56,7 +60,7 @@ pub struct Explain {
 }
 
 /// What comes of an exchange.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Answer {
     #[serde(rename = "type")]
     event_type: Option<String>,
@@ -73,6 +77,12 @@ struct Answer {
     /// Why the event bears no data.
     #[serde(skip_serializing_if = "Option::is_none")]
     thin: Option<String>,
+    /// What is read by GET for the representation, before the event goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads: Option<String>,
+    /// How many events come of the same answer besides this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    further: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Box<RawValue>>,
 }
@@ -91,6 +101,7 @@ impl Explain {
             method: &self.method.to_ascii_uppercase(),
             target,
             authority,
+            request_headers: &self.request_headers,
             request_body: &request_body,
             status: self.status,
             headers: &self.headers,
@@ -122,8 +133,14 @@ impl Answer {
         if let Some(thin) = &self.thin {
             writeln!(out, "  thin     {thin}: {}", thin_in_words(thin, config))?;
         }
+        if let Some(reads) = &self.reads {
+            writeln!(out, "  reads    GET {reads}")?;
+        }
         if let Some(event) = &self.event {
             writeln!(out, "  event    {event}")?;
+        }
+        if let Some(further) = self.further {
+            writeln!(out, "  and      {further} more of the same answer")?;
         }
         Ok(())
     }
@@ -170,10 +187,9 @@ impl Loaded {
 
     fn explain(&self, call: &Call<'_>, has_body: bool, now: Duration) -> anyhow::Result<Answer> {
         Ok(match rehearse(&self.config, call, now) {
-            Outcome::Event { event_type, rule, json, thin } => {
-                let event: Box<RawValue> = serde_json::from_slice(&json).context("the event is no JSON")?;
-                let fields: Value = serde_json::from_slice(&json)?;
-                let subject = fields.get("subject").and_then(Value::as_str).map(str::to_owned);
+            Outcome::Event { event_type, rule, json, subject, thin, reads, further } => {
+                let event: Option<Box<RawValue>> =
+                    json.map(|json| serde_json::from_slice(&json)).transpose().context("the event is no JSON")?;
                 // Without the answer nothing is known of its data, nor of the id that a new resource's path ends in.
                 let known = has_body || matches!(call.status, 204 | 205) || call.method == "DELETE";
                 let located = call.headers.iter().any(|(name, _)| name == "location");
@@ -182,11 +198,20 @@ impl Loaded {
                     rule: rule.map(|rule| self.name(rule)),
                     reason: None,
                     with_new_id: None,
-                    subject: subject.filter(|_| known || located || call.method != "POST"),
+                    subject: Some(subject).filter(|_| known || located || call.method != "POST"),
                     thin: thin.filter(|_| known).map(str::to_owned),
-                    event: Some(event).filter(|_| known),
+                    reads,
+                    further: Some(further).filter(|further| *further > 0),
+                    event: event.filter(|_| known),
                 }
             }
+            Outcome::Untold(rule) => Answer {
+                rule: rule.map(|rule| self.name(rule)),
+                reason: Some(
+                    "the request bears no tenant, and missing_tenant is refuse; give it with --request-header".to_owned(),
+                ),
+                ..Answer::default()
+            },
             Outcome::Silence(header, silence) => {
                 let with_new_id = self.with_new_id(call, has_body, silence, now);
                 let reason = match (header, &with_new_id) {
@@ -197,8 +222,7 @@ impl Loaded {
                     (None, None) => self.in_words(silence, call),
                 };
                 let rule = self.silencer(silence);
-                let (event_type, subject, thin, event) = (None, None, None, None);
-                Answer { event_type, rule, reason: Some(reason), with_new_id, subject, thin, event }
+                Answer { rule, reason: Some(reason), with_new_id, ..Answer::default() }
             }
         })
     }
@@ -216,7 +240,7 @@ impl Loaded {
         }
         match rehearse(&self.config, &Call { body: b"{\"id\":\"an id that is new\"}", ..*call }, now) {
             Outcome::Event { event_type, .. } => Some(event_type),
-            Outcome::Silence(..) => None,
+            Outcome::Silence(..) | Outcome::Untold(_) => None,
         }
     }
 
@@ -313,7 +337,9 @@ fn thin_in_words(thin: &str, config: &Config) -> String {
         "too_large" => format!("the answer is larger than max_body_bytes, {}", config.max_body_bytes),
         "encoded" => "the answer has a content-encoding".to_owned(),
         "not_json" => "the answer is no JSON, by its content-type or by its text".to_owned(),
-        "pointer" => "unwrap leads nowhere in the answer".to_owned(),
+        "pointer" => "unwrap or explode leads nowhere in the answer".to_owned(),
+        "withheld" => "data is none, or only names nothing that the answer has".to_owned(),
+        "no_tenant" => "the request bears no tenant, and missing_tenant is thin".to_owned(),
         _ => "the event bears no data".to_owned(),
     }
 }
@@ -345,8 +371,16 @@ mod tests {
         ]
     }"#;
 
-    const CALL: Call<'_> =
-        Call { method: "", target: "", authority: "", request_body: b"", status: 0, headers: &[], body: b"" };
+    const CALL: Call<'_> = Call {
+        method: "",
+        target: "",
+        authority: "",
+        request_headers: &[],
+        request_body: b"",
+        status: 0,
+        headers: &[],
+        body: b"",
+    };
 
     fn explain(request: &str, status: u16, body: Option<&str>) -> Answer {
         let (method, target) = request.split_once(' ').unwrap();
@@ -424,6 +458,35 @@ mod tests {
     fn a_faulty_configuration_is_named_with_file_and_place() {
         let fault = Loaded::of("rules.json", b"{\"tense\": \"future\"}").err().unwrap().to_string();
         assert!(fault.starts_with("rules.json: /tense: "), "{fault}");
+    }
+
+    #[test]
+    fn what_is_read_and_what_comes_besides_is_said() {
+        let config = r#"{"resources": [
+            {"path": "/notes/{id}", "noun": "note", "representation": "fetch"},
+            {"path": "/bulk", "noun": "user", "explode": "", "subject": "/users/{id}"}
+        ]}"#;
+        let loaded = Loaded::of("rules.json", config.as_bytes()).unwrap();
+        let explain = |call: &Call<'_>| loaded.explain(call, true, Duration::from_secs(1)).unwrap();
+        let read = explain(&Call { method: "PUT", target: "/notes/7?x=1", status: 204, ..CALL });
+        assert_eq!(read.reads.as_deref(), Some("/notes/7?x=1"));
+        assert_eq!((read.event_type.as_deref(), read.event.is_none()), (Some("note.update"), true));
+        let body = br#"[{"id": 1}, {"id": 2}, {"id": 3}]"#;
+        let bulk = explain(&Call { method: "POST", target: "/bulk", status: 200, body, ..CALL });
+        assert_eq!((bulk.subject.as_deref(), bulk.further), (Some("/users/1"), Some(2)));
+    }
+
+    #[test]
+    fn a_missing_tenant_is_said() {
+        let config = r#"{"tenant": {"header": "x-tenant"}, "missing_tenant": "refuse"}"#;
+        let loaded = Loaded::of("rules.json", config.as_bytes()).unwrap();
+        let given = [("x-tenant".to_owned(), "acme".to_owned())];
+        let call = Call { method: "PUT", target: "/notes/7", status: 204, ..CALL };
+        let explain = |call: &Call<'_>| loaded.explain(call, true, Duration::from_secs(1)).unwrap();
+        assert!(explain(&call).reason.unwrap().contains("missing_tenant"));
+        let told = explain(&Call { request_headers: &given, ..call });
+        let event: Value = serde_json::from_str(told.event.unwrap().get()).unwrap();
+        assert_eq!(event["tenant"], "acme");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use gatehook_filter::conclusion::Conclusion;
+use gatehook_filter::conclusion::{self, Conclude, Conclusion};
 use gatehook_filter::config::Config;
 use gatehook_filter::event::Thin;
 use gatehook_filter::exchange::{Exchange, Headers, Observation, OnRequest};
@@ -22,6 +22,8 @@ pub(crate) struct Call<'a> {
     pub(crate) target: &'a str,
     /// The request's `:authority`.
     pub(crate) authority: &'a str,
+    /// The request's headers, names in lower case.
+    pub(crate) request_headers: &'a [(String, String)],
     /// The request's body; empty if there is none.
     pub(crate) request_body: &'a [u8],
     /// The answer's status.
@@ -41,11 +43,19 @@ pub(crate) enum Outcome {
         event_type: String,
         /// The rule that made it.
         rule: Option<Source>,
-        /// The event as it would be handed over, a JSON object.
-        json: Vec<u8>,
+        /// The event as it would be handed over, a JSON object; `None` if its representation has to be read first.
+        json: Option<Vec<u8>>,
+        /// The resource's path.
+        subject: String,
         /// Why it bears no data, if it does not.
         thin: Option<&'static str>,
+        /// The path that would be read by GET for the representation.
+        reads: Option<String>,
+        /// How many events come of the same answer besides this one.
+        further: usize,
     },
+    /// An event that is not sent because its tenant is missing.
+    Untold(Option<Source>),
     /// No event, for this reason; where a header of the answer is the reason, its name stands first.
     Silence(Option<String>, Silence),
 }
@@ -54,13 +64,15 @@ pub(crate) enum Outcome {
 pub(crate) fn rehearse(config: &Config, call: &Call<'_>, now: Duration) -> Outcome {
     let conclusion = observe(config, call).and_then(|observation| {
         let rule = observation.asked.candidate.as_ref().map(|candidate| candidate.source);
-        match observation.conclude(config, now, &mut Ids::new([&b"rehearsal"[..]])) {
-            Conclusion::Event { event, event_type, thin } => Some(Outcome::Event {
-                event_type,
-                rule,
-                json: event.json().to_vec(),
-                thin: thin.map(Thin::name),
-            }),
+        let mut with = Conclude {
+            config,
+            now,
+            ids: &mut Ids::new([&b"rehearsal"[..]]),
+            property: &|path| (path == ["xds", "cluster_name"]).then(|| b"upstream".to_vec()),
+            waits: &|_| false,
+        };
+        match observation.conclude(&mut with) {
+            Conclusion::Events(outcomes) => first(outcomes, rule),
             Conclusion::Unmatched { .. } => None,
         }
     });
@@ -68,6 +80,43 @@ pub(crate) fn rehearse(config: &Config, call: &Call<'_>, now: Duration) -> Outco
         let silence = explain::why_not(&config.rules, call.method.as_bytes(), call.target, call.status);
         Outcome::Silence(silencing_header(config, call), silence)
     })
+}
+
+/// The first of the events that come of an answer; `None` for an answer in bulk that holds nothing.
+fn first(outcomes: Vec<conclusion::Outcome>, rule: Option<Source>) -> Option<Outcome> {
+    let further = outcomes.len().saturating_sub(1);
+    Some(match outcomes.into_iter().next()? {
+        conclusion::Outcome::Ready(ready) => {
+            let event: Subject = serde_json::from_slice(ready.event.json()).ok()?;
+            Outcome::Event {
+                event_type: ready.event_type,
+                rule,
+                json: Some(ready.event.json().to_vec()),
+                subject: event.subject,
+                thin: ready.thin.map(Thin::name),
+                reads: None,
+                further,
+            }
+        }
+        conclusion::Outcome::Fetch(draft, target) => Outcome::Event {
+            event_type: draft.event_type,
+            rule,
+            json: None,
+            subject: draft.subject,
+            thin: None,
+            reads: Some(target.path),
+            further,
+        },
+        conclusion::Outcome::Untold => Outcome::Untold(rule),
+        // Nothing waits here, so nothing stays behind anything.
+        conclusion::Outcome::Behind(..) => return None,
+    })
+}
+
+/// The one attribute of an event that is shown apart.
+#[derive(serde::Deserialize)]
+struct Subject {
+    subject: String,
 }
 
 /// The header of the answer without which there would be something to conclude from.
@@ -82,10 +131,11 @@ fn silencing_header(config: &Config, call: &Call<'_>) -> Option<String> {
 /// The callbacks of one stream, in Envoy's order.
 fn observe(config: &Config, call: &Call<'_>) -> Option<Observation> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
-    let request: Headers =
+    let mut request: Headers =
         vec![pair(":method", call.method), pair(":path", call.target), pair(":authority", call.authority)];
+    request.extend(call.request_headers.iter().map(|(name, value)| pair(name, value)));
     let mut exchange = Exchange::default();
-    if exchange.on_request(config, request) == OnRequest::Leave {
+    if exchange.on_request(config, request, |_| false) == OnRequest::Leave {
         return None;
     }
     if exchange.wants_request(call.request_body.len()) {
@@ -94,7 +144,7 @@ fn observe(config: &Config, call: &Call<'_>) -> Option<Observation> {
     let mut response: Headers = vec![pair(":status", &call.status.to_string())];
     response.extend(call.headers.iter().map(|(name, value)| pair(name, value)));
     // The caller says what the API itself answered, so there is no doubt about where it came from.
-    if let Some(observation) = exchange.on_response(response, call.body.is_empty(), |_| false) {
+    if let Some(observation) = exchange.on_response(config, response, call.body.is_empty(), |_| false) {
         return Some(observation);
     }
     if exchange.wants_response(config, call.body.len()) {
@@ -111,6 +161,7 @@ mod tests {
         method: "POST",
         target: "/v1/orders",
         authority: "api.example",
+        request_headers: &[],
         request_body: b"",
         status: 201,
         headers: &[],
@@ -120,7 +171,7 @@ mod tests {
     fn event(call: &Call<'_>) -> Option<(String, Option<&'static str>)> {
         match rehearse(&Config::parse(b"").unwrap(), call, Duration::from_secs(1)) {
             Outcome::Event { event_type, thin, .. } => Some((event_type, thin)),
-            Outcome::Silence(..) => None,
+            Outcome::Silence(..) | Outcome::Untold(_) => None,
         }
     }
 
@@ -140,7 +191,7 @@ mod tests {
         let config = Config::parse(b"").unwrap();
         let silence = |call: &Call<'_>| match rehearse(&config, call, Duration::ZERO) {
             Outcome::Silence(header, _) => header,
-            Outcome::Event { event_type, .. } => panic!("{event_type}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(silence(&Call { headers: &headers, ..CALL }).as_deref(), Some("content-type"));
         assert_eq!(silence(&Call { status: 404, headers: &headers, ..CALL }), None);

@@ -170,6 +170,7 @@ fn made(
         method: operation.method.name(),
         target: &operation.sample,
         authority: "api.example",
+        request_headers: &[],
         request_body: b"{}",
         status,
         headers: &[],
@@ -177,7 +178,7 @@ fn made(
     };
     match rehearse(config, &call, Duration::ZERO) {
         Outcome::Event { event_type, rule, .. } => Some((event_type, rule?)),
-        Outcome::Silence(..) => None,
+        Outcome::Silence(..) | Outcome::Untold(_) => None,
     }
 }
 
