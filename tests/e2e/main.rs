@@ -12,6 +12,7 @@ mod latency;
 mod outage;
 mod reconfigure;
 mod refusal;
+mod servers;
 mod shapes;
 mod silence;
 mod world;

@@ -23,6 +23,7 @@ pub mod server;
 pub mod upstream;
 
 // The parts of a running system.
+pub mod apis;
 pub mod companion;
 pub mod envoy;
 pub mod gateway;
