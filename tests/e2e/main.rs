@@ -9,6 +9,7 @@ mod fetch;
 mod foreign;
 mod hold;
 mod latency;
+mod oldest;
 mod outage;
 mod reconfigure;
 mod refusal;

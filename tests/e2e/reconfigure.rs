@@ -16,7 +16,7 @@ const CALLERS: usize = 4;
 const CHANGES: u64 = 8;
 
 /// How many replaced filter chains still wait for their callers to leave; a new filter configuration replaces one.
-const DRAINING: &str = "envoy_listener_manager_total_filter_chains_draining";
+pub(crate) const DRAINING: &str = "envoy_listener_manager_total_filter_chains_draining";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_under_load_costs_no_answer_and_no_event() {

