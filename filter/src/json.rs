@@ -144,13 +144,18 @@ pub fn parse_pointer(pointer: &str) -> Result<Vec<String>, String> {
 /// Writes text as a JSON string, quotes included.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend([b'\\', byte]),
-            0..=0x1f => out.extend(format!("\\u{byte:04x}").bytes()),
-            _ => out.push(byte),
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
+            out.extend_from_slice(text.as_bytes().get(plain..at).unwrap_or_default());
+            match byte {
+                b'"' | b'\\' => out.extend([b'\\', byte]),
+                _ => out.extend(format!("\\u{byte:04x}").bytes()),
+            }
+            plain = at + 1;
         }
     }
+    out.extend_from_slice(text.as_bytes().get(plain..).unwrap_or_default());
     out.push(b'"');
 }
 

@@ -40,6 +40,7 @@ pub mod explain;
 pub mod fetch;
 pub mod hold;
 pub mod outbox;
+pub mod unmatched;
 
 #[cfg(target_arch = "wasm32")]
 mod envoy;

@@ -96,6 +96,13 @@ pub struct Fetch {
     pub max_waiting: usize,
 }
 
+impl Companion {
+    /// Where writes are reported that fit no rule: beside the hand-over; `None` if that has a path of someone's own.
+    pub fn unmatched_path(&self) -> Option<String> {
+        self.path.strip_suffix("/events").map(|base| format!("{base}/unmatched"))
+    }
+}
+
 /// A bearer token; it never shows in a log.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(String);

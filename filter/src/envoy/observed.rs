@@ -9,7 +9,7 @@ use proxy_wasm::types::LogLevel;
 
 use super::host;
 use super::metrics::Counter;
-use super::vm::{Call, Errand, SHORTEST_TICK, Vm};
+use super::vm::{Call, Errand, SHORTEST_TICK, Vm, post};
 use crate::conclusion::{Conclude, Conclusion, Outcome};
 use crate::config::{Companion, Config};
 use crate::draft::{Draft, Ready};
@@ -18,9 +18,6 @@ use crate::exchange::{Headers, Observation};
 use crate::fetch::{FetchNumber, Waiting, read_head};
 use crate::json::Json;
 use crate::outbox::Pushed;
-
-/// Distinct shapes of unmatched paths that are logged; after them, only the counter tells.
-const MOST_SHAPES: usize = 50;
 
 impl Vm {
     /// A stream of this root observed a committed write.
@@ -52,10 +49,8 @@ impl Vm {
             }
             Conclusion::Unmatched { shape } => {
                 self.metrics.add(Counter::Unmatched, 1);
-                if self.shapes.len() < MOST_SHAPES && !self.shapes.contains(&shape) {
-                    let method = observation.asked.method.name();
-                    host::log(LogLevel::Info, &format!("no rule fits {method} {shape}"));
-                    self.shapes.insert(shape);
+                if let Some(hub) = self.hubs.get_mut(&config.companion) {
+                    hub.unmatched.add(observation.asked.method, shape, observation.head.status, now);
                 }
             }
         }
@@ -91,6 +86,17 @@ impl Vm {
             }
         }
         false
+    }
+
+    /// Reports the writes that fit no rule, if that is due.
+    pub(super) fn report(&mut self, config: &Config, root: u32, now: Duration) {
+        let Some(hub) = self.hubs.get_mut(&config.companion).filter(|hub| hub.serves(root)) else { return };
+        let Some(path) = config.companion.unmatched_path() else { return };
+        let Some(body) = hub.unmatched.take(&config.source, now) else { return };
+        match post(&config.companion, &path, "application/json", &body) {
+            Ok(token) => hub.calls.push(Call { token, errand: Errand::Report, root }),
+            Err(_) => hub.unmatched.settle(false, now),
+        }
     }
 
     /// Sends the GETs that may go.

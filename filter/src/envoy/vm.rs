@@ -4,7 +4,7 @@
 //! and `vm_id` stay the same, and so do the events in it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proxy_wasm::types::{LogLevel, Status};
@@ -16,6 +16,7 @@ use crate::exchange::{Headers, Observation};
 use crate::fetch::{FetchNumber, Fetches};
 use crate::ids::Ids;
 use crate::outbox::{Answer, BatchNumber, Outbox, Sending};
+use crate::unmatched::Unmatched;
 
 /// Batches under way in normal operation. One is enough: while it is, the next one gathers.
 const IN_FLIGHT: usize = 1;
@@ -32,6 +33,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The longest sleep between two looks at an outbox that waits out a failure.
 const LONGEST_TICK: Duration = Duration::from_millis(250);
 
+/// The media type of a batch (CloudEvents JSON format, 4).
+const BATCH: &str = "application/cloudevents-batch+json";
+
 /// The tick while an answer is held.
 pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
@@ -40,7 +44,6 @@ thread_local! {
         hubs: BTreeMap::new(),
         metrics: Metrics::new(),
         ids: None,
-        shapes: BTreeSet::new(),
         complaints: BTreeMap::new(),
         sees_reads: false,
         held_bytes: 0,
@@ -71,8 +74,6 @@ pub(super) struct Vm {
     pub(super) held: BTreeMap<u32, Duration>,
     /// Where ids come from, once there was an exchange to seed them with.
     pub(super) ids: Option<Ids>,
-    /// Shapes of unmatched paths that were logged.
-    pub(super) shapes: BTreeSet<String>,
     worker: Option<(String, u64)>,
     complaints: BTreeMap<&'static str, Duration>,
 }
@@ -83,6 +84,8 @@ pub(super) struct Hub {
     pub(super) outbox: Outbox,
     /// Events that wait for their representation.
     pub(super) fetches: Fetches,
+    /// Writes that fit no rule, to be reported.
+    pub(super) unmatched: Unmatched,
     /// The roots configured for this destination, the newest last.
     pub(super) roots: Vec<u32>,
     /// Calls under way.
@@ -108,6 +111,8 @@ pub(super) enum Errand {
     Batch(BatchNumber),
     /// To read a representation.
     Fetch(FetchNumber),
+    /// To report what fits no rule.
+    Report,
 }
 
 /// The running tick: whose, and how often.
@@ -123,6 +128,7 @@ impl Vm {
         let hub = self.hubs.entry(config.companion.clone()).or_insert_with(|| Hub {
             outbox: Outbox::new(config.limits),
             fetches: Fetches::default(),
+            unmatched: Unmatched::default(),
             roots: Vec::new(),
             calls: Vec::new(),
             tick: None,
@@ -144,6 +150,7 @@ impl Vm {
         self.release_late(root, now);
         self.fetch(config, root, now);
         self.send(config, root, now);
+        self.report(config, root, now);
         self.metrics.flush();
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return };
         let linger = config.limits.linger;
@@ -153,12 +160,10 @@ impl Vm {
             Some(left) => Some(left.clamp(linger, LONGEST_TICK.max(linger))),
             None => Some(linger),
         };
+        let period = earlier(period, hub.unmatched.wait_left(now).map(|left| left.max(linger)));
         // Answers that are held want their batch sent at once, and their time limit kept.
         let held_until = self.held.values().min().map(|until| until.saturating_sub(now).max(SHORTEST_TICK));
-        let period = match (period, held_until) {
-            (Some(period), Some(left)) => Some(period.min(left)),
-            (period, left) => period.or(left),
-        };
+        let period = earlier(period, held_until);
         // A root whose successor has taken over the tick must not start its own again.
         let served_by = hub.tick.map_or(root, |tick| tick.root);
         if served_by == root {
@@ -181,6 +186,9 @@ impl Vm {
         match hub.calls.swap_remove(at).errand {
             Errand::Batch(number) => self.settle(config, root, number, Answer::read(headers), now),
             Errand::Fetch(number) => self.fetched(config, number, headers, body_size),
+            Errand::Report => {
+                hub.unmatched.settle(matches!(Answer::read(headers), Answer::Acknowledged { .. }), now);
+            }
         }
         self.fetch(config, root, now);
         // What does not fill a batch waits for the tick, and for company.
@@ -191,7 +199,7 @@ impl Vm {
         // The counts are told on the tick, which runs as long as they are not.
         if let Some(hub) = self.hubs.get_mut(&config.companion)
             && hub.tick.is_none()
-            && (self.metrics.is_dirty() || !hub.outbox.is_empty())
+            && (self.metrics.is_dirty() || !hub.outbox.is_empty() || hub.unmatched.wait_left(now).is_some())
         {
             hub.set_tick(Some(Tick { root, period: config.limits.linger }));
         }
@@ -263,7 +271,7 @@ impl Vm {
                 return;
             };
             self.metrics.add(Counter::Retried, retried);
-            match post(companion, &body) {
+            match post(companion, &companion.path, BATCH, &body) {
                 Ok(token) => hub.calls.push(Call { token, errand: Errand::Batch(number), root }),
                 Err(status) => {
                     self.metrics.add(Counter::Failed, 1);
@@ -385,13 +393,19 @@ impl Hub {
     }
 }
 
-fn post(companion: &Companion, body: &[u8]) -> Result<u32, Status> {
+/// The earlier of two times, if there are any.
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
+
+/// Sends something to the companion and gives the call's token.
+pub(super) fn post(companion: &Companion, path: &str, media_type: &str, body: &[u8]) -> Result<u32, Status> {
     let authorization = companion.token.as_ref().map(Token::authorization);
     let mut headers = vec![
         (":method", "POST"),
-        (":path", companion.path.as_str()),
+        (":path", path),
         (":authority", companion.authority.as_str()),
-        ("content-type", "application/cloudevents-batch+json"),
+        ("content-type", media_type),
     ];
     headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
     host::post(&companion.cluster, &headers, body, companion.timeout)
