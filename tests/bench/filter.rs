@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use harness::companion::{Companion, Profile, Settings};
+use harness::gateway::filter_configuration;
 use harness::load::{self, Load, Sink};
 use harness::ports::ReservedPort;
 use harness::sample::Sample;
@@ -57,6 +58,8 @@ const NAMES: [&str; 4] = [
     "empty wasm filter, in the chain",
     "Gatehook, the sample",
 ];
+/// Variants in which a caller waits for something, of which the latency alone is of interest.
+const WAITING: [&str; 2] = ["Gatehook, previous: fetch", "Gatehook, mode: hold"];
 const EMPTY: usize = 1;
 const OURS: usize = 3;
 
@@ -77,15 +80,23 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
     let api = Sink::answering(answer).await?;
     let settings = Settings { profile: Profile::Release, ..Settings::default() };
     let companion = Companion::start(run, settings).await?;
-    let ports = [ReservedPort::any()?, ReservedPort::any()?, ReservedPort::any()?];
-    let others = ports.each_ref().map(ReservedPort::address);
+    let ports = [(); 5].map(|()| ReservedPort::any());
+    let ports = ports.into_iter().collect::<Result<Vec<_>>>()?;
+    let others: Vec<SocketAddr> = ports.iter().map(ReservedPort::address).collect();
+    let waiting = [others[3], others[4]];
     let empty = wasm::empty()?;
     let gateway = Gateway::before(api.address, companion.address())
-        .change(move |sample| add_variants(sample, others, &empty))
+        .change({
+            let others = others.clone();
+            move |sample| {
+                add_variants(sample, &others, &empty)?;
+                add_waiting(sample, waiting)
+            }
+        })
         .start(run)
         .await?;
     let listeners = [others[0], others[1], others[2], gateway.address()];
-    let bench = Bench { envoy: gateway.id(), listeners };
+    let bench = Bench { envoy: gateway.id(), listeners, waiting };
 
     if let Some(variant) = options.profile {
         println!("Envoy is process {}", bench.envoy);
@@ -110,7 +121,7 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
         print_cpu(if write { "write (POST, 201)" } else { "read (GET, 200)" }, &cpu);
     }
     bench.print_latencies(options.rounds).await?;
-    let writes = options.requests.div_ceil(4) + options.rounds * (options.requests + PACED);
+    let writes = options.requests.div_ceil(4) + options.rounds * (options.requests + 3 * PACED);
     gateway.metric_becomes("gatehook_handed_over", u64::try_from(writes)?).await?;
     println!("\n{writes} writes behind the sample, each of them handed over as an event");
     Ok(())
@@ -119,6 +130,7 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
 struct Bench {
     envoy: u32,
     listeners: [SocketAddr; 4],
+    waiting: [SocketAddr; 2],
 }
 
 impl Bench {
@@ -133,16 +145,16 @@ impl Bench {
 
     /// Latency of writes at 500 a second, which leaves the worker idle between them.
     async fn print_latencies(&self, rounds: usize) -> Result<()> {
-        let mut all: [Vec<Duration>; 4] = Default::default();
+        let mut all: [Vec<Duration>; 6] = Default::default();
         for _ in 0..rounds {
-            for (listener, latencies) in self.listeners.iter().zip(&mut all) {
+            for (listener, latencies) in self.listeners.iter().chain(&self.waiting).zip(&mut all) {
                 let load = Load { requests: PACED, connections: 4, every: Some(Duration::from_millis(2)) };
-                let times = load::drive(*listener, load, Arc::new(|number| request(number, true))).await?;
+                let times = load::drive(*listener, load, Arc::new(update)).await?;
                 latencies.extend(times.iter().map(|(sent, answered)| *answered - *sent));
             }
         }
         println!("{:<34} {:>8} {:>8}", "latency of a write at 500/s, ms", "p50", "p99");
-        for (name, latencies) in NAMES.iter().zip(&mut all) {
+        for (name, latencies) in NAMES.iter().chain(&WAITING).zip(&mut all) {
             println!(
                 "{name:<34} {:>8.3} {:>8.3}",
                 percentile_ms(latencies, 50),
@@ -168,7 +180,7 @@ fn print_cpu(what: &str, cpu: &[Series; 4]) {
 }
 
 /// The sample's listener twice more with the empty filter, and once without any.
-fn add_variants(sample: &mut Sample, addresses: [SocketAddr; 3], empty: &Path) -> Result<()> {
+fn add_variants(sample: &mut Sample, addresses: &[SocketAddr], empty: &Path) -> Result<()> {
     let empty_wasm = json!({
         "name": "empty", "root_id": "empty", "fail_open": true,
         "vm_config": {"vm_id": "empty", "runtime": "envoy.wasm.runtime.v8",
@@ -181,7 +193,7 @@ fn add_variants(sample: &mut Sample, addresses: [SocketAddr; 3], empty: &Path) -
     })?;
     let in_sample = empty_wasm.clone();
     sample.copy_listener("empty-as-sample", addresses[1], |listener| {
-        replace_wasm(http_filters(listener)?.first_mut().context("no filter")?, &in_sample);
+        change_wasm(listener, &|config| *config = in_sample.clone());
         Ok(())
     })?;
     sample.copy_listener("empty-in-chain", addresses[2], |listener| {
@@ -193,23 +205,59 @@ fn add_variants(sample: &mut Sample, addresses: [SocketAddr; 3], empty: &Path) -
     })
 }
 
+/// The sample's listener twice more, with settings by which a caller waits.
+fn add_waiting(sample: &mut Sample, addresses: [SocketAddr; 2]) -> Result<()> {
+    let own = filter_configuration(&json!({}));
+    let with = |more: Value| {
+        let mut configuration = own.clone();
+        for (name, value) in more.as_object().into_iter().flatten() {
+            configuration[name] = value.clone();
+        }
+        json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration.to_string()})
+    };
+    let previous = with(json!({"previous": "fetch"}));
+    let hold = json!({"allow_on_headers_stop_iteration": true});
+    let hold = with(json!({"mode": "hold", "hold": hold}));
+    for (name, address, configuration) in [("previous", addresses[0], previous), ("hold", addresses[1], hold)]
+    {
+        sample.copy_listener(name, address, |listener| {
+            change_wasm(listener, &|config| {
+                config["configuration"] = configuration.clone();
+                config["allow_on_headers_stop_iteration"] = (name == "hold").into();
+            });
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 fn http_filters(listener: &mut Value) -> Result<&mut Vec<Value>> {
     let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
     manager["http_filters"].as_array_mut().context("the sample has no http_filters")
 }
 
-fn replace_wasm(value: &mut Value, config: &Value) {
+fn change_wasm(value: &mut Value, change: &impl Fn(&mut Value)) {
     match value {
         Value::Object(object) => {
             let kind = object.get("@type").and_then(Value::as_str).unwrap_or_default();
-            if kind.ends_with("filters.http.wasm.v3.Wasm") {
-                object.insert("config".into(), config.clone());
+            if kind.ends_with("filters.http.wasm.v3.Wasm")
+                && let Some(config) = object.get_mut("config")
+            {
+                change(config);
             }
-            object.values_mut().for_each(|inner| replace_wasm(inner, config));
+            object.values_mut().for_each(|inner| change_wasm(inner, change));
         }
-        Value::Array(items) => items.iter_mut().for_each(|inner| replace_wasm(inner, config)),
+        Value::Array(items) => items.iter_mut().for_each(|inner| change_wasm(inner, change)),
         _ => {}
     }
+}
+
+/// A write to an item, which every variant sees alike.
+fn update(number: usize) -> Vec<u8> {
+    let headers = format!("{HEADERS}content-type: application/json\r\n");
+    let body = format!(r#"{{"name":"Ada Lovelace","number":{number}}}"#);
+    let text = load::post("/v1/contacts/7", &headers, &body);
+    [b"PUT".as_slice(), text.get(4..).unwrap_or_default()].concat()
 }
 
 fn request(number: usize, write: bool) -> Vec<u8> {

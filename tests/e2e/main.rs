@@ -9,6 +9,7 @@ mod fetch;
 mod foreign;
 mod hold;
 mod latency;
+mod names;
 mod oldest;
 mod outage;
 mod reconfigure;

@@ -125,10 +125,10 @@ impl Builder {
         if self.http2_upstream {
             sample.http2_to(self.api)?;
         }
+        sample.filter(&self.filter)?;
         for change in &self.changes {
             change(&mut sample)?;
         }
-        sample.filter(&self.filter)?;
         // A directory of its own: a run may have several gateways, and Envoy watches this one.
         let directory = run.numbered("gateway");
         fs::create_dir_all(&directory)?;
