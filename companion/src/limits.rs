@@ -22,6 +22,19 @@ pub const EVENT_URI: usize = 2_048;
 /// Extension attributes of one event.
 pub const EVENT_EXTENSIONS: usize = 64;
 
+/// Body of `POST /v1/unmatched` in bytes: a full report of long paths.
+pub const UNMATCHED_BODY: usize = 256 << 10;
+/// Shapes in one report.
+pub const UNMATCHED_REPORT: usize = 100;
+/// Shapes kept in all; nobody writes rules from a longer list. A new one takes the place of the least recently seen.
+pub const UNMATCHED_SHAPES: usize = 1_000;
+/// Characters of a shape's `path`; filters cut theirs much shorter.
+pub const UNMATCHED_PATH: usize = 1_024;
+/// Characters of a shape's `method`; the longest registered one has 17.
+pub const UNMATCHED_METHOD: usize = 32;
+/// Writes of one shape in one report: more than any filter sees between two of them.
+pub const UNMATCHED_COUNT: u64 = 1_000_000_000;
+
 /// Patterns in a subscription's `events`.
 pub const SUBSCRIPTION_EVENTS: usize = 100;
 /// Characters of a `target_url`; browsers and proxies agree on about 2,000.

@@ -279,6 +279,19 @@ impl Outcome {
     }
 }
 
+/// Writes that no rule of a filter named, alike but for their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// HTTP method.
+    pub method: String,
+    /// The path, its ids replaced: `/v1/users/{id}/settle`.
+    pub path: String,
+    /// How many since the last report.
+    pub count: u64,
+    /// HTTP status of the last one.
+    pub status: u16,
+}
+
 /// Gives an enum of unit variants its word for SQL and JSON.
 macro_rules! words {
     ($name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {

@@ -20,6 +20,8 @@ pub struct Metrics {
     registry: Registry,
     /// `gatehook_events_total{result}`: accepted, repeated, refused.
     pub events: Words,
+    /// `gatehook_unmatched_total`: writes that filters reported as fitting no rule.
+    pub unmatched: Counter,
     /// `gatehook_deliveries_total{status}`: made, and how they ended.
     pub deliveries: Words,
     /// `gatehook_attempts_total{outcome}`.
@@ -40,6 +42,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("gatehook"),
             events: Words::default(),
+            unmatched: Counter::default(),
             deliveries: Words::default(),
             attempts: Words::default(),
             attempt_duration: Histogram::new(bounds),
@@ -49,6 +52,7 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("events", "Events offered, by result", metrics.events.clone());
+        registry.register("unmatched", "Writes that fitted no rule of a filter", metrics.unmatched.clone());
         registry.register("deliveries", "Deliveries made and ended, by status", metrics.deliveries.clone());
         registry.register("attempts", "Attempts, by outcome", metrics.attempts.clone());
         registry.register(

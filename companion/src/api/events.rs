@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -15,10 +15,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::Problem;
-use super::{Api, Params, declared_length, page_limit, read_body};
+use super::{ACK, Api, Params, ingest_permit, page_limit, read_body};
 use crate::clock::random_id_bytes;
 use crate::cloudevents::{self, Refusal};
 use crate::limits;
@@ -26,9 +25,6 @@ use crate::model::{DeliveryId, Event};
 use crate::retry::later;
 use crate::store::{Acceptance, AcceptedEvent, EventQuery, NewEvent};
 use crate::telemetry::Metrics;
-
-/// Marks an acknowledgement as ours: a 2xx of a proxy in between does not bear it.
-const ACK: HeaderName = HeaderName::from_static("gatehook-ack");
 
 /// What became of each event of a request.
 #[derive(Debug, Default, Serialize)]
@@ -47,7 +43,7 @@ pub(super) async fn ingest(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let _room = room(&api, &headers)?;
+    let _permit = ingest_permit(&api, &headers, limits::INGEST_BODY)?;
     let body = read_body(&headers, body, limits::INGEST_BODY).await?;
     let now = api.clock.now();
     let (mut receipt, events) = read_events(&headers, body, now)?;
@@ -69,17 +65,6 @@ pub(super) async fn ingest(
     }
     let ack = counts.map(|(word, count)| format!("{word}={count}")).join(";");
     Ok((StatusCode::ACCEPTED, [(ACK, ack)], Json(receipt)).into_response())
-}
-
-/// Takes room for the body, so that bodies in memory stay bounded however many requests come.
-fn room(api: &Api, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Problem> {
-    let bytes = declared_length(headers).unwrap_or(limits::INGEST_BODY);
-    if bytes > limits::INGEST_BODY {
-        return Err(Problem::too_large(limits::INGEST_BODY));
-    }
-    let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
-    let permit = api.ingest_room.clone().try_acquire_many_owned(kib);
-    permit.map_err(|_| Problem::busy("more events are arriving than fit in memory; try again"))
 }
 
 /// Reads the events of a request by its content mode (CloudEvents HTTP binding §3).

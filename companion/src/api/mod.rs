@@ -1,7 +1,7 @@
 //! The HTTP API: routes, tokens, and reading requests.
 //!
-//! Handlers parse, ask rules and store, and answer; they decide nothing. `POST /v1/events` has its own token, so that a
-//! gateway which may hand over events cannot read or change subscriptions.
+//! Handlers parse, ask rules and store, and answer; they decide nothing. What a gateway POSTs, events and unmatched
+//! writes, has its own token, so that a gateway which may hand over events cannot read or change subscriptions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -20,7 +20,7 @@ use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
 use crate::directory::Directory;
@@ -37,6 +37,10 @@ mod error;
 mod events;
 mod subscription;
 mod subscriptions;
+mod unmatched;
+
+/// Marks an acknowledgement as ours: a 2xx of a proxy in between does not bear it.
+const ACK: HeaderName = HeaderName::from_static("gatehook-ack");
 
 /// SHA-256 of a bearer token; the token itself is kept nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +100,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::read))
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .route("/v1/unmatched", get(unmatched::list).delete(unmatched::forget))
         .layer(from_fn_with_state(api.clone(), require_admin));
     let ingest = Router::new()
         .route("/v1/events", post(events::ingest))
+        .route("/v1/unmatched", post(unmatched::report))
         .layer(from_fn_with_state(api.clone(), require_ingest));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -172,6 +178,22 @@ pub(crate) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> 
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::too_large(limit)),
         Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off")),
     }
+}
+
+/// Takes room for an ingest body of at most `limit` bytes, so that bodies in memory stay bounded however many requests
+/// come. It is given back when the permit is dropped.
+pub(crate) fn ingest_permit(
+    api: &Api,
+    headers: &HeaderMap,
+    limit: usize,
+) -> Result<OwnedSemaphorePermit, Problem> {
+    let bytes = declared_length(headers).unwrap_or(limit);
+    if bytes > limit {
+        return Err(Problem::too_large(limit));
+    }
+    let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
+    let permit = api.ingest_room.clone().try_acquire_many_owned(kib);
+    permit.map_err(|_| Problem::busy("more is arriving than fits in memory; try again"))
 }
 
 /// `content-length` as a number.

@@ -11,6 +11,8 @@ use super::*;
 use crate::model::{Format, Outcome, Secret};
 use crate::testing::Folder;
 
+mod unmatched;
+
 /// A store to test, and what keeps it alive.
 struct Bench {
     folder: Folder,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::model::{
-    Attempt, Delivery, DeliveryId, DeliveryStatus, Event, EventHead, Subscription, SubscriptionId,
+    Attempt, Delivery, DeliveryId, DeliveryStatus, Event, EventHead, Shape, Subscription, SubscriptionId,
     SubscriptionStatus,
 };
 use crate::retry::Verdict;
@@ -147,6 +147,34 @@ pub struct AcceptedEvent {
     pub event: Event,
 }
 
+/// A shape of writes that no rule named, and how often it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmatched {
+    /// How often, and its place in the list.
+    pub place: UnmatchedPlace,
+    /// The filter's `source`.
+    pub source: String,
+    /// See [`Shape::method`].
+    pub method: String,
+    /// See [`Shape::path`].
+    pub path: String,
+    /// HTTP status of the last one.
+    pub status: u16,
+    /// When it was first reported.
+    pub first_at: Timestamp,
+    /// When it was last reported.
+    pub last_at: Timestamp,
+}
+
+/// A place in the list of unmatched shapes, which is by count, the most frequent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnmatchedPlace {
+    /// Writes counted.
+    pub count: i64,
+    /// Order of first sight, among equal counts.
+    pub seq: i64,
+}
+
 /// The truth, and the use cases on it.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -209,6 +237,25 @@ pub trait Store: Send + Sync {
     async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError>;
     /// A page of events.
     async fn events(&self, query: EventQuery) -> Result<Vec<AcceptedEvent>, StoreError>;
+
+    /// Adds to the counts of a source's unmatched shapes. Of all shapes of all sources the `keep` last seen stay.
+    /// Durable when it returns; on an error nothing was counted.
+    async fn count_unmatched(
+        &self,
+        source: String,
+        shapes: Vec<Shape>,
+        keep: usize,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+    /// A page of unmatched shapes, the most frequent first. A shape that was seen again while the caller turns pages
+    /// may move to a page that was read already.
+    async fn unmatched(
+        &self,
+        after: Option<UnmatchedPlace>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError>;
+    /// Forgets all unmatched shapes. Durable when it returns.
+    async fn forget_unmatched(&self) -> Result<(), StoreError>;
 
     /// A value kept beside the data (token hashes, the check of the secret key). Writes `value` where there is none yet
     /// and returns the one that stands.

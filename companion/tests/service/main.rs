@@ -5,3 +5,4 @@ mod client;
 mod deliveries;
 mod ingest;
 mod subscriptions;
+mod unmatched;

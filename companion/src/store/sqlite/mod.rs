@@ -16,9 +16,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
     Acceptance, AcceptedEvent, Claims, DeliveryQuery, EventQuery, NewEvent, Recorded, Store, StoreError,
-    SubscriptionQuery,
+    SubscriptionQuery, Unmatched, UnmatchedPlace,
 };
-use crate::model::{Attempt, Delivery, DeliveryId, Subscription, SubscriptionId};
+use crate::model::{Attempt, Delivery, DeliveryId, Shape, Subscription, SubscriptionId};
 use crate::retry::Verdict;
 use crate::vault::Vault;
 use writer::{Durability, Writer};
@@ -26,10 +26,14 @@ use writer::{Durability, Writer};
 mod deliveries;
 mod events;
 mod subscriptions;
+mod unmatched;
 mod writer;
 
 /// Migrations in order; the database's `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../../migrations/sqlite/0002_unmatched.sql"),
+];
 
 /// Prepared statements kept per connection; more than there are.
 const STATEMENTS: usize = 64;
@@ -266,6 +270,29 @@ impl Store for SqliteStore {
 
     async fn events(&self, query: EventQuery) -> Result<Vec<AcceptedEvent>, StoreError> {
         self.readers.read(move |connection| events::page(connection, &query)).await
+    }
+
+    async fn count_unmatched(
+        &self,
+        source: String,
+        shapes: Vec<Shape>,
+        keep: usize,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let count = move |connection: &Connection| unmatched::count(connection, &source, &shapes, keep, now);
+        self.writer.try_write(Durability::Synced, count).await
+    }
+
+    async fn unmatched(
+        &self,
+        after: Option<UnmatchedPlace>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        self.readers.read(move |connection| unmatched::page(connection, after, limit)).await
+    }
+
+    async fn forget_unmatched(&self) -> Result<(), StoreError> {
+        self.writer.write(Durability::Synced, unmatched::forget).await
     }
 
     async fn meta(&self, name: &'static str, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
