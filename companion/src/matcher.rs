@@ -2,13 +2,19 @@
 //!
 //! Pure. [`Pattern`] is one entry of a subscription's `events`; [`Index`] finds all subscriptions of an event at a
 //! cost that grows with the matches, not with the subscriptions. A subscription with a tenant sees that tenant's
-//! events alone; one without is the operator's and sees all.
+//! events alone, and none of those without a tenant; one without is the operator's and sees all.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 
 use crate::limits;
+
+/// Whether a subscription of `owner` may see an event of `tenant`. An event without a tenant is the operator's alone: it
+/// may be anybody's.
+pub fn may_see(owner: Option<&str>, tenant: Option<&str>) -> bool {
+    owner.is_none() || owner == tenant
+}
 
 /// One entry of `events`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -158,9 +164,25 @@ mod tests {
         index.insert(&"blue", Some("blue"), &all);
         index.insert(&"red", Some("red"), &all);
         assert_eq!(index.matching("a.b", Some("blue")), ["blue", "operator"]);
+        assert_eq!(index.matching("a.b", Some("green")), ["operator"]);
+        assert_eq!(index.matching("a.b", Some("")), ["operator"]);
         assert_eq!(index.matching("a.b", None), ["operator"]);
         index.remove(&"blue", Some("blue"), &all);
         assert_eq!(index.matching("a.b", Some("blue")), ["operator"]);
+    }
+
+    #[test]
+    fn who_may_see_what() {
+        for (owner, tenant, expected) in [
+            (None, None, true),
+            (None, Some("blue"), true),
+            (Some("blue"), Some("blue"), true),
+            (Some("blue"), Some("red"), false),
+            (Some("blue"), Some("Blue"), false),
+            (Some("blue"), None, false),
+        ] {
+            assert_eq!(may_see(owner, tenant), expected, "{owner:?} {tenant:?}");
+        }
     }
 
     proptest! {
@@ -175,7 +197,7 @@ mod tests {
             for (key, (pattern, owner)) in patterns.iter().enumerate() {
                 let pattern = Pattern::parse(pattern).unwrap();
                 index.insert(&key, owner.as_deref(), std::slice::from_ref(&pattern));
-                if pattern.matches(&event_type) && (owner.is_none() || *owner == tenant) {
+                if pattern.matches(&event_type) && may_see(owner.as_deref(), tenant.as_deref()) {
                     expected.push(key);
                 }
             }

@@ -15,6 +15,7 @@ use crate::clock::{Clock, random_fraction};
 use crate::directory::{Directory, Entry};
 use crate::lanes::Lanes;
 use crate::limits;
+use crate::matcher::may_see;
 use crate::model::{Attempt, Outcome, SubscriptionId, SubscriptionStatus};
 use crate::payload;
 use crate::queue::Queue;
@@ -26,6 +27,9 @@ use crate::telemetry::Metrics;
 
 /// Time until a lane is tried again whose store operation failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a delivery ends whose event is not, or no longer, the subscription's to see: its tenant was changed.
+const NOT_ITS_TENANT: &str = "the event is not one of the subscription's tenant";
 
 /// All that a worker needs; it holds no state of its own.
 pub struct Worker {
@@ -187,7 +191,10 @@ impl Worker {
     ) -> Option<Timestamp> {
         let now = self.clock.now();
         let id = &entry.subscription.id;
-        let verdict = self.schedule.judge(&attempt.outcome, claimed.step + 1, now, random_fraction());
+        let verdict = match is_its_own(entry, claimed) {
+            true => self.schedule.judge(&attempt.outcome, claimed.step + 1, now, random_fraction()),
+            false => Verdict::Cancelled(NOT_ITS_TENANT),
+        };
         let (number, word) = (attempt.number, attempt.outcome.word());
         Metrics::count(&self.metrics.attempts, "outcome", word, 1);
         match self.store.record((claimed.id.clone(), claimed.claim), attempt, verdict.clone(), now).await {
@@ -233,8 +240,16 @@ impl Worker {
     }
 }
 
-/// The request for one attempt at `now`, or why its target may not be called.
+/// Whether the subscription may see the event as it now stands; it may have changed since the event was accepted.
+fn is_its_own(entry: &Entry, claimed: &Claimed) -> bool {
+    may_see(entry.subscription.tenant.as_deref(), claimed.event.tenant.as_deref())
+}
+
+/// The request for one attempt at `now`, or why there may be none.
 fn parcel(entry: &Entry, claimed: &Claimed, now: Timestamp) -> Result<Parcel, String> {
+    if !is_its_own(entry, claimed) {
+        return Err(NOT_ITS_TENANT.into());
+    }
     let target = entry.target.clone().map_err(|blocked| blocked.to_string())?;
     let body = payload::body(entry.subscription.format, &claimed.event, &entry.hook);
     let timestamp_s = now.as_second();

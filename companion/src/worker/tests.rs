@@ -174,6 +174,26 @@ async fn a_410_turns_the_subscription_off_and_cancels_what_is_pending() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_was_given_a_tenant_gets_nothing_of_others_any_more() {
+    let bench = Bench::new("127.0.0.0/8").await;
+    let receiver = Receiver::start(|_| Some(status(200))).await;
+    let id = bench.subscribe("sub_1", &receiver.url).await;
+    let delivery = bench.accept("1", &id).await;
+    let mut subscription = bench.worker.directory.get(&id).unwrap().subscription.clone();
+    subscription.revision += 1;
+    subscription.tenant = Some("blue".into());
+    bench.worker.directory.put(subscription);
+    assert_eq!(bench.deliver_all(&id).await.len(), 1);
+    let (cancelled, attempts) = bench.delivery(&delivery).await;
+    assert_eq!(
+        (cancelled.status, cancelled.reason.as_deref()),
+        (DeliveryStatus::Cancelled, Some(NOT_ITS_TENANT))
+    );
+    assert_eq!(attempts[0].outcome.word(), "blocked");
+    assert!(tokio::time::timeout(Duration::ZERO, receiver.received(1)).await.is_err());
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let bench = Bench::new("127.0.0.0/8").await;
     let elsewhere = Receiver::start(|_| Some(status(200))).await;
