@@ -1,7 +1,8 @@
 //! CloudEvents 1.0 in its three HTTP content modes: batched, structured and binary.
 //!
 //! Pure: bytes and headers go in, [`Event`]s come out, or a [`Refusal`] that names the attribute. Follows the
-//! CloudEvents specification 1.0.2, its JSON format and its HTTP binding. `data` keeps its bytes.
+//! CloudEvents specification 1.0.2, its JSON format and its HTTP binding, but for two extension attributes that hold
+//! JSON. `data` keeps its bytes, and so do they.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,8 +31,9 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Extension attributes of ours that hold JSON, where CloudEvents knows scalars only.
-const STRUCTURED_EXTENSIONS: &[&str] = &["previous", "changed"];
+/// The two extension attributes that hold JSON, where CloudEvents knows simple types only: the representation as it stood
+/// before, and which parts of it changed. As strings they would arrive as JSON within JSON, no longer byte for byte.
+const JSON_EXTENSIONS: [&str; 2] = ["previous", "changed"];
 
 /// Reads a JSON batch (`application/cloudevents-batch+json`). Each element stands or falls alone.
 ///
@@ -69,7 +71,10 @@ pub fn binary(headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Event,
         let Ok(value) = value.to_str() else {
             return Err(draft.refuse(name, "must be ASCII, percent-encoded".into()));
         };
-        draft.attribute(name, percent_decoded(value))?;
+        match percent_decoded(value) {
+            text if JSON_EXTENSIONS.contains(&name) => draft.json_text(name, &text)?,
+            text => draft.attribute(name, text)?,
+        }
     }
     if let Some(value) = headers.get("content-type") {
         draft.datacontenttype = value.to_str().ok().map(str::to_owned);
@@ -122,7 +127,7 @@ fn one(json: &str, body: &Bytes, path: &str, now: Timestamp) -> Result<Event, Re
             _ if raw.get() == "null" && name != "data" => {}
             "data" => data = Some(raw.get()),
             "data_base64" => data_base64 = Some(draft.text(name, raw)?),
-            _ if STRUCTURED_EXTENSIONS.contains(&&**name) => draft.extension(name, (*raw).to_owned())?,
+            name if JSON_EXTENSIONS.contains(&name) => draft.json(name, raw)?,
             _ if raw.get().starts_with('"') => {
                 let text = draft.text(name, raw)?;
                 draft.attribute(name, text)?;
@@ -203,7 +208,7 @@ impl Draft {
             "id" => limits::EVENT_ID,
             "type" => limits::EVENT_TYPE,
             "source" | "subject" | "dataschema" => limits::EVENT_URI,
-            "tenant" | "actor" => limits::SHORT_TEXT,
+            "tenant" | "actor" | "thin" => limits::SHORT_TEXT,
             _ => limits::INGEST_BODY,
         };
         if value.is_empty() || value.len() > most || value.chars().any(char::is_control) {
@@ -245,12 +250,34 @@ impl Draft {
             "datacontenttype",
             "dataschema",
             "tenant",
+            "actor",
+            "thin",
         ];
         if known.contains(&name) {
             return Err(self.refuse(name, "must be a string".into()));
         }
         if raw.get().starts_with(['{', '[']) {
             return Err(self.refuse(name, "an extension attribute is a string, a number or a boolean".into()));
+        }
+        self.extension(name, raw.to_owned())
+    }
+
+    /// One of [`JSON_EXTENSIONS`] as the text of a header.
+    fn json_text(&mut self, name: &str, text: &str) -> Result<(), Refusal> {
+        let raw: &RawValue =
+            serde_json::from_str(text).map_err(|error| self.refuse(name, format!("is not JSON: {error}")))?;
+        if raw.get() == "null" { Ok(()) } else { self.json(name, raw) }
+    }
+
+    /// One of [`JSON_EXTENSIONS`].
+    fn json(&mut self, name: &str, raw: &RawValue) -> Result<(), Refusal> {
+        let is_good = name != "changed"
+            || serde_json::from_str::<Vec<Cow<'_, str>>>(raw.get())
+                .is_ok_and(|pointers| pointers.iter().all(|pointer| is_pointer(pointer)));
+        if !is_good {
+            return Err(
+                self.refuse(name, "must be a list of JSON pointers (RFC 6901), such as [\"/name\"]".into())
+            );
         }
         self.extension(name, raw.to_owned())
     }
@@ -305,6 +332,12 @@ impl Draft {
 /// Fills an empty slot; `None` where it was full.
 fn set<T>(slot: &mut Option<T>, value: T) -> Option<()> {
     slot.is_none().then(|| *slot = Some(value))
+}
+
+/// A JSON pointer, RFC 6901 §3.
+fn is_pointer(text: &str) -> bool {
+    let escapes_are_whole = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+    (text.is_empty() || text.starts_with('/')) && escapes_are_whole
 }
 
 /// A header value decoded as the HTTP binding §3.1.3.2 has it; what is no valid escape stays as it is.
@@ -393,9 +426,64 @@ mod tests {
         check(r#"{"specversion":"1.0","Upper":"x"}"#, "/Upper an attribute's name");
         check(r#"{"specversion":"1.0","a/b":"x"}"#, "/a~1b an attribute's name");
         check(r#"{"specversion":"1.0","nested":{}}"#, "/nested an extension attribute");
+        check(r#"{"specversion":"1.0","sequence":[1]}"#, "/sequence an extension attribute");
+        check(r#"{"specversion":"1.0","actor":7}"#, "/actor must be a string");
+        check(r#"{"specversion":"1.0","thin":true}"#, "/thin must be a string");
+        check(r#"{"specversion":"1.0","previous":1,"previous":2}"#, "/previous is given twice");
+        for changed in ["{}", "7", r#""/a""#, "[1]", "[null]", r#"["a"]"#, r#"["/a~2"]"#, r#"["/a~"]"#] {
+            check(&format!(r#"{{"specversion":"1.0","changed":{changed}}}"#), "/changed must be a list of");
+        }
         check(r#"{"specversion":"1.0","data":1,"data_base64":"AA=="}"#, "/data_base64 an event has either");
         check(r#"{"specversion":"1.0","data_base64":"%"}"#, "/data_base64 is not base64");
         check(r#"{"specversion":"1.0","data_base64":"/w=="}"#, "/data_base64 is not JSON");
+    }
+
+    #[test]
+    fn previous_and_changed_are_json_and_keep_their_bytes() {
+        let head = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t""#;
+        let extensions = |rest: &str| {
+            let event = accepted(&format!("{head},{rest}}}"));
+            event
+                .extensions
+                .iter()
+                .map(|(name, json)| format!("{name} {json}"))
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
+        let check = |rest: &str, expected: &str| assert_eq!(extensions(rest), expected);
+        check(r#""previous": {"a" : 1.00, "b":"\u00e9"} "#, r#"previous {"a" : 1.00, "b":"\u00e9"}"#);
+        check(r#""previous":[ ],"changed":[]"#, "changed []; previous [ ]");
+        check(r#""previous":"text""#, r#"previous "text""#);
+        check(r#""previous":null,"changed":null"#, "");
+        check(
+            r#""changed":["", "/a/0", "/b~0c~1d", "/\u00e9"]"#,
+            r#"changed ["", "/a/0", "/b~0c~1d", "/\u00e9"]"#,
+        );
+        check(
+            r#""actor":"ada","sequence":17,"worker":"w0","thin":"empty""#,
+            r#"actor "ada"; sequence 17; thin "empty"; worker "w0""#,
+        );
+    }
+
+    #[test]
+    fn in_binary_mode_previous_and_changed_are_json_text() {
+        let read = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in
+                [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
+            {
+                headers.insert(name, value.parse().unwrap());
+            }
+            headers.insert(name, value.parse().unwrap());
+            binary(&headers, Bytes::new(), NOW)
+        };
+        let event = read("ce-previous", r#"{"name": "caf%C3%A9"}"#).unwrap();
+        assert_eq!(event.extensions["previous"].get(), r#"{"name": "café"}"#);
+        assert_eq!(read("ce-changed", r#"["/a"]"#).unwrap().extensions["changed"].get(), r#"["/a"]"#);
+        assert!(read("ce-previous", "null").unwrap().extensions.is_empty());
+        for (name, value) in [("ce-previous", "{"), ("ce-changed", "/a"), ("ce-changed", r#""/a""#)] {
+            assert_eq!(read(name, value).unwrap_err().path, name);
+        }
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub struct Event {
     pub data: Option<Bytes>,
     /// The customer it belongs to (extension `tenant`).
     pub tenant: Option<String>,
-    /// All other attributes, by name, as JSON.
+    /// All other attributes, by name, as JSON: simple values, but for `previous` and `changed` (design §2).
     pub extensions: BTreeMap<String, Box<RawValue>>,
 }
 
@@ -146,6 +146,12 @@ impl Event {
             return true;
         };
         is_json_media_type(media_type)
+    }
+
+    /// Bytes that it holds in memory: its data and extension attributes, `previous` among them.
+    pub fn size(&self) -> usize {
+        let extensions = self.extensions.iter().map(|(name, json)| name.len() + json.get().len());
+        self.data.as_ref().map_or(0, Bytes::len) + extensions.sum::<usize>()
     }
 }
 

@@ -5,7 +5,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::model::{Event, Format, Subscription};
@@ -48,11 +47,10 @@ pub fn body(format: Format, event: &Event, hook: &str) -> Body {
     }
 }
 
-/// `{"type","timestamp","subject","data","previous","changed","actor","thin","hook"}`; all but type, timestamp, data and
+/// `{"type","timestamp","subject","actor","data","thin","previous","changed","hook"}`; all but type, timestamp, data and
 /// hook only where known.
 fn standard(event: &Event, hook: &str) -> Bytes {
-    let data_bytes = event.data.as_ref().map_or(0, Bytes::len);
-    let mut body = String::with_capacity(data_bytes + hook.len() + 192);
+    let mut body = String::with_capacity(event.size() + hook.len() + 192);
     let mut field = |name: &str, value: &str| {
         body.push(if body.is_empty() { '{' } else { ',' });
         body.push_str(name);
@@ -63,6 +61,10 @@ fn standard(event: &Event, hook: &str) -> Bytes {
     if let Some(subject) = &event.subject {
         field("\"subject\":", &quoted(subject));
     }
+    let known = |name: &str| event.extensions.get(name).map(|json| json.get());
+    if let Some(actor) = known("actor") {
+        field("\"actor\":", actor);
+    }
     match event.data.as_deref().map(|data| (std::str::from_utf8(data), event.is_json())) {
         None => field("\"data\":", "null"),
         Some((Ok(json), true)) => field("\"data\":", json),
@@ -71,10 +73,11 @@ fn standard(event: &Event, hook: &str) -> Bytes {
             field("\"data_base64\":", &quoted(&STANDARD.encode(event.data.as_deref().unwrap_or_default())));
         }
     }
-    // What the filter knows besides: what was there, what differs, who wrote, why there are no data.
-    for name in ["previous", "changed", "actor", "thin"] {
-        if let Some(value) = event.extensions.get(name) {
-            field(&format!("\"{name}\":"), RawValue::get(value));
+    for (name, quoted_name) in
+        [("thin", "\"thin\":"), ("previous", "\"previous\":"), ("changed", "\"changed\":")]
+    {
+        if let Some(json) = known(name) {
+            field(quoted_name, json);
         }
     }
     field("\"hook\":", hook);
@@ -116,10 +119,11 @@ mod tests {
     fn standard_copies_the_data_byte_for_byte() {
         let mut event = event(Some(br#"{"b" : 1.00,  "a":"\u00e9"}"#), None);
         for (name, json) in [
-            ("previous", r#"{"b": 0}"#),
-            ("changed", r#"["/b"]"#),
-            ("actor", "\"ada\""),
-            ("requestid", "\"r\""),
+            ("previous", r#"{"b" : 0.0,  "a":"\u00e8"}"#),
+            ("changed", r#"["/b", "/a"]"#),
+            ("actor", r#""ada""#),
+            ("thin", r#""incomplete""#),
+            ("requestid", r#""r""#),
         ] {
             event.extensions.insert(name.into(), serde_json::from_str(json).unwrap());
         }
@@ -127,8 +131,9 @@ mod tests {
             Format::Standard,
             &event,
             "application/json",
-            br#"{"type":"contact.create","timestamp":"2026-01-02T03:04:05.000006Z","subject":"/contacts/1","data":{"b" : 1.00,  "a":"\u00e9"},"previous":{"b": 0},"changed":["/b"],"actor":"ada","hook":{"id":"sub_1"}}"#,
+            br#"{"type":"contact.create","timestamp":"2026-01-02T03:04:05.000006Z","subject":"/contacts/1","actor":"ada","data":{"b" : 1.00,  "a":"\u00e9"},"thin":"incomplete","previous":{"b" : 0.0,  "a":"\u00e8"},"changed":["/b", "/a"],"hook":{"id":"sub_1"}}"#,
         );
+        check(Format::Raw, &event, "application/json", br#"{"b" : 1.00,  "a":"\u00e9"}"#);
     }
 
     #[test]

@@ -318,7 +318,12 @@ async fn pages_follow_each_other_without_gap_or_overlap() {
 async fn a_large_backlog_is_claimed_in_bounded_bites() {
     let bench = Bench::new();
     let mut large = new_event("1", &["a"]);
-    large.event.data = Some(Bytes::from(vec![b'1'; 3 << 20]));
+    let previous = format!("\"{}\"", "a".repeat(2 << 20));
+    large
+        .event
+        .extensions
+        .insert("previous".into(), serde_json::value::RawValue::from_string(previous).unwrap());
+    large.event.data = Some(Bytes::from(vec![b'1'; 1 << 20]));
     let mut batch = vec![large.clone()];
     for id in ["2", "3"] {
         let mut next = large.clone();

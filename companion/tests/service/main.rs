@@ -5,4 +5,5 @@ mod client;
 mod deliveries;
 mod ingest;
 mod subscriptions;
+mod tenants;
 mod unmatched;

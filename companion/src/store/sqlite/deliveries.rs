@@ -3,7 +3,6 @@
 //! A pending delivery has one time, `due_at`: its next attempt, or the end of its lease while a worker holds it. A lease
 //! that runs out is therefore due again by itself.
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
@@ -43,7 +42,7 @@ pub(super) fn claim(
                 break;
             }
             let event = events::read(row)?;
-            bytes += event.data.as_ref().map_or(0, Bytes::len);
+            bytes += event.size();
             claimed.push(Claimed {
                 id: DeliveryId(row.get(9)?),
                 claim: token,
