@@ -72,7 +72,7 @@ impl Unmatched {
             push_string(&mut json, method.name());
             json.extend_from_slice(b",\"path\":");
             push_string(&mut json, shape);
-            json.extend_from_slice(format!(",\"status\":{status},\"count\":{count}}}").as_bytes());
+            json.extend_from_slice(format!(",\"count\":{count},\"status\":{status}}}").as_bytes());
         }
         json.extend_from_slice(b"]}");
         (self.told, self.reported, self.wait) = (Some(shapes), true, Some((now, NEXT_REPORT)));
@@ -103,6 +103,19 @@ mod tests {
 
     fn report(unmatched: &mut Unmatched, now: u64) -> Option<serde_json::Value> {
         unmatched.take("gate\"way", seconds(now)).map(|json| serde_json::from_slice(&json).unwrap())
+    }
+
+    #[test]
+    fn the_fixture_is_what_the_filter_reports() {
+        let fixture = include_str!("../../tests/fixtures/unmatched.json");
+        let mut unmatched = Unmatched::default();
+        for (count, method, shape, status) in
+            [(12, Method::Post, "/v1/graphql", 200), (3, Method::Put, "/v1/users/{id}/settings", 204)]
+        {
+            (0..count).for_each(|_| unmatched.add(method, shape.into(), status, seconds(1)));
+        }
+        let report = unmatched.take("gatehook", seconds(2)).unwrap();
+        assert_eq!(String::from_utf8(report).unwrap(), fixture.trim_end());
     }
 
     #[test]

@@ -17,4 +17,5 @@ mod refusal;
 mod servers;
 mod shapes;
 mod silence;
+mod unmatched;
 mod world;
