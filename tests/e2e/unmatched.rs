@@ -1,6 +1,6 @@
 //! Writes that fit no rule leave no event, and a user finds them at the companion.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use harness::companion::Settings;
 use harness::{Answer, Companion, Gateway, Upstream, wait};
 use hyper::Method;
