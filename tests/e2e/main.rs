@@ -8,6 +8,7 @@ mod endings;
 mod fetch;
 mod foreign;
 mod hold;
+mod hostcalls;
 mod latency;
 mod names;
 mod oldest;

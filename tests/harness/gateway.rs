@@ -40,6 +40,7 @@ pub struct Builder {
     concurrency: u32,
     http2_upstream: bool,
     listeners_from_file: bool,
+    trace_wasm: bool,
     version: Option<&'static str>,
     changes: Vec<Change>,
 }
@@ -72,6 +73,12 @@ impl Builder {
     /// Runs an Envoy of this version, from PyPI, rather than the one that all stories run on.
     pub fn version(mut self, version: &'static str) -> Self {
         self.version = Some(version);
+        self
+    }
+
+    /// Has Envoy log every call between it and the filter.
+    pub fn trace_wasm(mut self) -> Self {
+        self.trace_wasm = true;
         self
     }
 
@@ -148,7 +155,8 @@ impl Builder {
         // A listener that was replaced asks its callers to leave with their next answer, and is gone soon after.
         command.args(["--drain-strategy", "immediate", "--drain-time-s", "2"]);
         // `misc` complains of each deprecated field each time, and one of them is in the sample for a reason.
-        command.args(["--log-level", "warning", "--component-log-level", "wasm:info,misc:error"]);
+        let wasm = if self.trace_wasm { "wasm:trace,misc:error" } else { "wasm:info,misc:error" };
+        command.args(["--log-level", "warning", "--component-log-level", wasm]);
         let process = Process::start(run, "envoy", &mut command)?;
         let address = port.address();
         let admin = Client::http1(address);
@@ -177,6 +185,7 @@ impl Gateway {
             concurrency: 1,
             http2_upstream: false,
             listeners_from_file: false,
+            trace_wasm: false,
             version: None,
             changes: Vec::new(),
         }
