@@ -7,6 +7,7 @@ mod crash;
 mod endings;
 mod fetch;
 mod foreign;
+mod gateways;
 mod hold;
 mod hostcalls;
 mod latency;
