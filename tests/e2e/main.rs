@@ -10,6 +10,7 @@ mod foreign;
 mod gateways;
 mod hold;
 mod hostcalls;
+mod identity;
 mod latency;
 mod names;
 mod oldest;

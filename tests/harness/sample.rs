@@ -110,6 +110,15 @@ impl Sample {
         })
     }
 
+    /// Puts an HTTP filter before all others.
+    pub fn first_http_filter(&mut self, filter: &Value) -> Result<()> {
+        self.change("http_filters", |filters| {
+            if let Some(filters) = filters.as_array_mut() {
+                filters.insert(0, filter.clone());
+            }
+        })
+    }
+
     /// Lets connections be upgraded to WebSocket.
     pub fn allow_websockets(&mut self) -> Result<()> {
         let mut found = 0;
