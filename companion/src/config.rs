@@ -6,12 +6,14 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::retry::Schedule;
+use crate::limits;
+use crate::retry::{self, Schedule};
 use crate::vault::{self, Vault};
 
 /// Settings of `gatehook serve`.
@@ -45,6 +47,17 @@ pub struct Settings {
     /// Delays before attempt 1, 2, …, such as 0s,5s,5m; without it the schedule of Standard Webhooks
     #[arg(long, env = "GATEHOOK_RETRY_SCHEDULE")]
     pub retry_schedule: Option<Schedule>,
+
+    /// How long events and finished deliveries are kept, such as 12h or 30d; pending ones are kept until they end
+    #[arg(long, env = "GATEHOOK_RETENTION", default_value = "30d", value_parser = retention)]
+    pub retention: Duration,
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    match retry::duration(text, limits::RETENTION_MOST_DAYS)? {
+        short if short < limits::RETENTION_LEAST => Err("must be at least 1h".into()),
+        long => Ok(long),
+    }
 }
 
 /// A secret setting. It prints as `***`.
@@ -151,6 +164,12 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.store, "sqlite:gatehook.db");
         assert!(settings.allow_targets.is_empty());
+        assert_eq!(settings.retention, Duration::from_secs(30 * 24 * 3600));
+    }
+
+    #[test]
+    fn retention_may_be_years() {
+        assert_eq!(parse("--retention 3650d").unwrap().retention, Duration::from_secs(3_650 * 24 * 3600));
     }
 
     #[test]
@@ -166,6 +185,9 @@ mod tests {
             ("--allow-targets 10.0.0.0/40", "--allow-targets"),
             ("--retry-schedule 5", "--retry-schedule"),
             ("--admin-token=", "--admin-token"),
+            ("--retention 30", "--retention"),
+            ("--retention 59m", "--retention"),
+            ("--retention 3651d", "--retention"),
         ] {
             assert!(parse(flags).unwrap_err().contains(named), "{flags}");
         }

@@ -28,6 +28,7 @@ pub mod vault;
 // The truth, and what is known of it in memory.
 pub mod directory;
 pub mod queue;
+pub mod retention;
 pub mod store;
 
 // Edges.
@@ -48,6 +49,7 @@ use clock::Clock;
 use config::{Hidden, Settings};
 use directory::Directory;
 use queue::Queue;
+use retention::Retention;
 use sender::Sender;
 use store::Store;
 use target::Guard;
@@ -107,6 +109,12 @@ pub async fn start(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
+    let retention = Retention {
+        store: store.clone(),
+        keep: settings.retention,
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+    };
     let ingest_room = api::ingest_room();
     let api = Api {
         store,
@@ -123,7 +131,8 @@ pub async fn start(
     let address = listener.local_addr().context("the listener has no address")?;
     let tasks = vec![
         tokio::spawn(server::run(listener, api::router(Arc::new(api)), stopped.clone())),
-        tokio::spawn(worker.run(stopped)),
+        tokio::spawn(worker.run(stopped.clone())),
+        tokio::spawn(retention.run(stopped)),
     ];
     tracing::info!(%address, "listening");
     Ok(Running { address, stop, tasks })

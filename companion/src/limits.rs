@@ -85,6 +85,14 @@ pub const COMMIT_GROUP: usize = 512;
 pub const CANCEL_CHUNK: usize = 1_000;
 /// How often the sweep looks for leases that ran out and wake-ups that were lost.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often what is older than the retention time is looked for; in days it makes no difference.
+pub const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// Events looked at and deliveries removed in one transaction of pruning: a few milliseconds of the writer's time.
+pub const PRUNE_CHUNK: usize = 100;
+/// Shortest retention: a repeat is recognised only while its event is kept, and a filter may repeat after an outage.
+pub const RETENTION_LEAST: Duration = Duration::from_secs(3600);
+/// Longest retention in days, ten years: who wants more wants an archive, not a delivery service.
+pub const RETENTION_MOST_DAYS: u64 = 3_650;
 /// How long a stopping process waits for attempts under way: the whole of one attempt and its record.
 pub const DRAIN: Duration = Duration::from_secs(20);
 

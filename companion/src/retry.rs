@@ -111,7 +111,10 @@ impl FromStr for Schedule {
 
     /// Durations with a unit, separated by commas: `0s,5s,5m,30m,2h`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let steps = text.split(',').map(|step| duration(step.trim())).collect::<Result<Vec<_>, _>>()?;
+        let steps = text
+            .split(',')
+            .map(|step| duration(step.trim(), LONGEST_DELAY_DAYS))
+            .collect::<Result<Vec<_>, _>>()?;
         if steps.len() > limits::RETRY_STEPS {
             return Err(format!("{} attempts, at most {} are allowed", steps.len(), limits::RETRY_STEPS));
         }
@@ -119,8 +122,11 @@ impl FromStr for Schedule {
     }
 }
 
-/// A duration with its unit: `500ms`, `5s`, `5m`, `2h`, `1d`. A number without one is an error.
-pub fn duration(text: &str) -> Result<Duration, String> {
+/// Longest delay before an attempt.
+const LONGEST_DELAY_DAYS: u64 = 30;
+
+/// A duration with its unit: `500ms`, `5s`, `5m`, `2h`, `1d`; at most so many days. A number without a unit is an error.
+pub fn duration(text: &str, most_days: u64) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("`{text}` is not a duration: a whole number and ms, s, m, h or d, such as 5s");
@@ -133,10 +139,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    let longest = 30 * 86_400_000;
     match number.checked_mul(millis) {
-        Some(total) if total <= longest => Ok(Duration::from_millis(total)),
-        _ => Err(format!("`{text}` is longer than 30 days")),
+        Some(total) if total <= most_days.saturating_mul(86_400_000) => Ok(Duration::from_millis(total)),
+        _ => Err(format!("`{text}` is longer than {most_days} days")),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub attempts_in_flight: Gauge<i64, AtomicI64>,
     /// `gatehook_subscriptions`.
     pub subscriptions: Gauge<i64, AtomicI64>,
+    /// `gatehook_pruned_total{kind}`: events and deliveries forgotten by age.
+    pub pruned: Words,
     /// `gatehook_store_errors_total`: what the store did not do.
     pub store_errors: Counter,
 }
@@ -48,6 +50,7 @@ impl Default for Metrics {
             attempt_duration: Histogram::new(bounds),
             attempts_in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
+            pruned: Words::default(),
             store_errors: Counter::default(),
         };
         let registry = &mut metrics.registry;
@@ -62,6 +65,7 @@ impl Default for Metrics {
         );
         registry.register("attempts_in_flight", "Attempts under way", metrics.attempts_in_flight.clone());
         registry.register("subscriptions", "Subscriptions, on and off", metrics.subscriptions.clone());
+        registry.register("pruned", "Events and deliveries forgotten by age", metrics.pruned.clone());
         registry.register(
             "store_errors",
             "Operations that the store did not do",

@@ -11,6 +11,7 @@ use super::*;
 use crate::model::{Format, Outcome, Secret};
 use crate::testing::Folder;
 
+mod prune;
 mod unmatched;
 
 /// A store to test, and what keeps it alive.

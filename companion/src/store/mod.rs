@@ -91,6 +91,17 @@ pub enum Recorded {
     Stale,
 }
 
+/// Answer to [`Store::prune`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Events removed.
+    pub events: usize,
+    /// Deliveries removed, each with its attempts.
+    pub deliveries: usize,
+    /// Where the next chunk begins; `None` where there is no more.
+    pub next: Option<i64>,
+}
+
 /// A page of deliveries, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryQuery {
@@ -230,6 +241,11 @@ pub trait Store: Send + Sync {
     async fn due(&self) -> Result<Vec<(SubscriptionId, Timestamp)>, StoreError>;
     /// Begins a new round of attempts of a delivery, due now, whatever its status; returns its subscription. Durable.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<SubscriptionId, StoreError>;
+
+    /// Removes one chunk of what ended before a time: deliveries with their attempts, and events accepted before it that
+    /// have no delivery left. Pending deliveries and their events stay. A chunk looks at no more than `limit` events
+    /// accepted after the one at `after`, and removes no more than `limit` deliveries.
+    async fn prune(&self, after: i64, limit: usize, before: Timestamp) -> Result<Pruned, StoreError>;
 
     /// One delivery with its attempts, oldest first.
     async fn delivery(&self, id: &DeliveryId) -> Result<(Delivery, Vec<Attempt>), StoreError>;

@@ -9,13 +9,14 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use clap::Parser;
 use companion::Running;
-use companion::clock::SystemClock;
+use companion::clock::{Clock, SystemClock};
 use companion::config::Settings;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,6 +26,14 @@ pub(crate) struct Companion {
     running: Running,
     client: Client<HttpConnector, Full<Bytes>>,
     folder: PathBuf,
+}
+
+struct DaysAhead(i64);
+
+impl Clock for DaysAhead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_hours(24 * self.0)
+    }
 }
 
 /// What came back.
@@ -47,23 +56,29 @@ impl Companion {
             format!("gatehook-service-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        Self::start_in(folder).await
+        Self::start_in(folder, SystemClock).await
     }
 
-    async fn start_in(folder: PathBuf) -> Self {
+    async fn start_in(folder: PathBuf, clock: impl Clock + 'static) -> Self {
         let store = format!("sqlite:{}", folder.join("service.db").display());
         let flags = ["gatehook", "--store", &store, "--admin-token", "admin", "--ingest-token", "ingest"];
         let more = ["--allow-targets", "127.0.0.0/8", "--retry-schedule", "0s,10ms,10ms"];
         let settings = Program::parse_from(flags.into_iter().chain(more)).settings;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let running = companion::start(&settings, listener, Arc::new(SystemClock)).await.unwrap();
+        let running = companion::start(&settings, listener, Arc::new(clock)).await.unwrap();
         Self { running, client: Client::builder(TokioExecutor::new()).build_http(), folder }
     }
 
     /// Stops gracefully and starts again on the same database.
     pub(crate) async fn restart(self) -> Self {
         self.running.stop().await;
-        Self::start_in(self.folder).await
+        Self::start_in(self.folder, SystemClock).await
+    }
+
+    /// As [`Companion::restart`], but its clock runs so many days ahead.
+    pub(crate) async fn restart_days_later(self, days: i64) -> Self {
+        self.running.stop().await;
+        Self::start_in(self.folder, DaysAhead(days)).await
     }
 
     pub(crate) async fn send(

@@ -123,3 +123,22 @@ async fn a_restart_keeps_subscriptions_secrets_and_what_is_pending() {
     let (headers, body) = receiver.received(2).await.remove(1);
     Webhook::new(made["secret"].as_str().unwrap()).unwrap().verify(&body, &headers).unwrap();
 }
+
+#[tokio::test]
+async fn what_ended_longer_ago_than_the_retention_is_forgotten() {
+    let companion = Companion::start().await;
+    let receiver = Receiver::start(&[200]).await;
+    companion.subscribe(&receiver.url).await;
+    companion.contact_created("1").await;
+    let delivered = delivery(&companion, "1", "delivered").await;
+    let path = format!("/v1/deliveries/{}", delivered["id"].as_str().unwrap());
+    let companion = companion.restart_days_later(29).await;
+    companion.contact_created("2").await;
+    delivery(&companion, "2", "delivered").await;
+    let companion = companion.restart_days_later(31).await;
+    while companion.admin("GET", "/v1/events/1", "").await.status == 200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(companion.admin("GET", &path, "").await.status, 404);
+    assert_eq!(companion.admin("GET", "/v1/events/2", "").await.status, 200);
+}

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    Acceptance, AcceptedEvent, Claims, DeliveryQuery, EventQuery, NewEvent, Recorded, Store, StoreError,
-    SubscriptionQuery, Unmatched, UnmatchedPlace,
+    Acceptance, AcceptedEvent, Claims, DeliveryQuery, EventQuery, NewEvent, Pruned, Recorded, Store,
+    StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
 };
 use crate::model::{Attempt, Delivery, DeliveryId, Shape, Subscription, SubscriptionId};
 use crate::retry::Verdict;
@@ -25,6 +25,7 @@ use writer::{Durability, Writer};
 
 mod deliveries;
 mod events;
+mod prune;
 mod subscriptions;
 mod unmatched;
 mod writer;
@@ -257,6 +258,11 @@ impl Store for SqliteStore {
         self.writer
             .write(Durability::Synced, move |connection| deliveries::redeliver(connection, &id, now))
             .await
+    }
+
+    async fn prune(&self, after: i64, limit: usize, before: Timestamp) -> Result<Pruned, StoreError> {
+        let prune = move |connection: &Connection| prune::prune(connection, after, limit, before);
+        self.writer.write(Durability::Written, prune).await
     }
 
     async fn delivery(&self, id: &DeliveryId) -> Result<(Delivery, Vec<Attempt>), StoreError> {
