@@ -328,3 +328,27 @@ fn micros(time: Timestamp) -> i64 {
 fn time(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Shape;
+    use crate::testing::Folder;
+
+    #[tokio::test]
+    async fn a_database_of_the_first_version_is_brought_up_to_date_and_keeps_its_rows() {
+        let folder = Folder::new();
+        let path = folder.path("old.db");
+        {
+            let old = Connection::open(&path).unwrap();
+            old.execute_batch(MIGRATIONS[0]).unwrap();
+            old.pragma_update(None, "user_version", 1).unwrap();
+            old.execute("INSERT INTO meta (name, value) VALUES ('x', X'01')", []).unwrap();
+        }
+        let store = SqliteStore::open(&path, Vault::new(&[1; 32])).unwrap();
+        assert_eq!(store.meta("x", None).await.unwrap().as_deref(), Some(&[1][..]));
+        let shape = Shape { method: "POST".into(), path: "/a".into(), count: 1, status: 200 };
+        store.count_unmatched("one".into(), vec![shape], 9, Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(store.unmatched(None, 9).await.unwrap().len(), 1);
+    }
+}
