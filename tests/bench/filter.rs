@@ -84,7 +84,7 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
     let ports = ports.into_iter().collect::<Result<Vec<_>>>()?;
     let others: Vec<SocketAddr> = ports.iter().map(ReservedPort::address).collect();
     let waiting = [others[3], others[4]];
-    let empty = wasm::empty()?;
+    let empty = wasm::example("empty")?;
     let gateway = Gateway::before(api.address, companion.address())
         .change({
             let others = others.clone();

@@ -20,5 +20,6 @@ mod refusal;
 mod servers;
 mod shapes;
 mod silence;
+mod traps;
 mod unmatched;
 mod world;

@@ -203,9 +203,18 @@ pub fn cpu_time(process: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// Present memory of a process in bytes (`VmRSS`).
+pub fn memory(process: u32) -> Result<u64> {
+    status_bytes(process, "VmRSS:")
+}
+
 /// Peak memory of a process in bytes (`VmHWM`).
 pub fn peak_memory(process: u32) -> Result<u64> {
+    status_bytes(process, "VmHWM:")
+}
+
+fn status_bytes(process: u32, name: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
 }

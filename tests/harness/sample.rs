@@ -73,6 +73,11 @@ impl Sample {
         Ok(())
     }
 
+    /// Changes the configuration of the wasm plugin beyond what this file knows.
+    pub fn plugin(&mut self, change: impl FnMut(&mut Value)) -> Result<()> {
+        self.each_filter(change)
+    }
+
     fn each_filter(&mut self, mut change: impl FnMut(&mut Value)) -> Result<()> {
         let mut found = 0;
         visit(&mut self.0, &mut |object| {

@@ -24,10 +24,10 @@ pub fn module() -> Result<PathBuf> {
         .map_err(|reason| anyhow::anyhow!("{reason}"))
 }
 
-/// The path of a filter that does nothing, the measure for what ours costs.
-pub fn empty() -> Result<PathBuf> {
+/// The path of one of the filter package's examples: `empty`, the measure for what ours costs, or `trap`, which fails.
+pub fn example(name: &str) -> Result<PathBuf> {
     ensure_target()?;
-    build(&["--example", "empty"], "examples/empty.wasm")
+    build(&["--example", name], &format!("examples/{name}.wasm"))
 }
 
 fn build(what: &[&str], file: &str) -> Result<PathBuf> {
