@@ -36,7 +36,8 @@ async fn watch(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
     let nobody = ReservedPort::any()?;
     let gateway = Gateway::before(api.address, nobody.address()).concurrency(2).start(run).await?;
     let before = load::memory(gateway.id())?;
-    while gateway.metric("gatehook_dropped").await? == 0 {
+    // Envoy knows the metric once a worker has told it.
+    while gateway.metric("gatehook_dropped").await.unwrap_or_default() == 0 {
         write(&gateway).await?;
     }
     // Both workers' outboxes, and what the first drops themselves allocate.

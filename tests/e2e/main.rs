@@ -12,6 +12,7 @@ mod hold;
 mod hostcalls;
 mod identity;
 mod latency;
+mod memory;
 mod names;
 mod oldest;
 mod outage;
