@@ -44,3 +44,6 @@ pub mod unmatched;
 
 #[cfg(target_arch = "wasm32")]
 mod envoy;
+
+#[cfg(test)]
+mod fuzz;
