@@ -7,6 +7,7 @@ mod crash;
 mod endings;
 mod fetch;
 mod foreign;
+mod fuzz;
 mod gateways;
 mod hold;
 mod hostcalls;

@@ -116,9 +116,19 @@ impl Answer {
         answer.header("content-type", "application/json")
     }
 
+    /// Any body in chunks, with no content type, to be added with [`Self::chunk`].
+    pub fn pieces(status: u16) -> Self {
+        Self { framing: Framing::Chunked, ..Self::empty(status) }
+    }
+
     /// The connection or stream is reset before any head.
     pub fn reset() -> Self {
         Self { headless: true, ..Self::empty(200) }
+    }
+
+    /// Whether the head says how long the body is.
+    pub fn declares_length(&self) -> bool {
+        matches!(self.framing, Framing::Length(_))
     }
 
     /// Adds a header; its value may be any bytes, text or not.
