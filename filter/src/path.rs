@@ -8,14 +8,17 @@ use std::fmt::Write as _;
 /// More segments than any REST API has; a path beyond it matches no rule.
 pub const MAX_SEGMENTS: usize = 64;
 
+/// Longest path of a resource, in bytes; the companion refuses an event with a longer subject.
+pub const MAX_PATH: usize = 2_048;
+
 /// The part of a request target before its query or fragment.
 pub fn without_query(target: &str) -> &str {
     target.split(['?', '#']).next().unwrap_or(target)
 }
 
-/// The segments of an absolute path, empty ones left out; `None` if the path is not absolute or has too many.
+/// The segments of an absolute path, empty ones left out; `None` if the path is not absolute, too long or has too many.
 pub fn segments(path: &str) -> Option<Vec<&str>> {
-    let rest = path.strip_prefix('/')?;
+    let rest = path.strip_prefix('/').filter(|_| path.len() <= MAX_PATH)?;
     let segments: Vec<&str> =
         rest.split('/').filter(|segment| !segment.is_empty()).take(MAX_SEGMENTS + 1).collect();
     (segments.len() <= MAX_SEGMENTS).then_some(segments)
@@ -422,6 +425,8 @@ mod tests {
     fn a_path_of_too_many_segments_has_none() {
         assert!(segments(&"/a".repeat(MAX_SEGMENTS)).is_some());
         assert!(segments(&"/a".repeat(MAX_SEGMENTS + 1)).is_none());
+        assert!(segments(&format!("/{}", "a".repeat(MAX_PATH - 1))).is_some());
+        assert!(segments(&format!("/{}", "a".repeat(MAX_PATH))).is_none());
         assert!(segments("a/b").is_none());
     }
 }

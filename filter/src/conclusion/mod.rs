@@ -17,7 +17,7 @@ use crate::fetch::Target;
 use crate::identity::{Identity, Sources};
 use crate::ids::Ids;
 use crate::json::Json;
-use crate::path;
+use crate::path::{self, MAX_PATH};
 use crate::rules::{self, Candidate, Match, Method, Place};
 use crate::shape::{Representation, Shape};
 use crate::timestamp::timestamp;
@@ -172,7 +172,7 @@ impl Observation {
         if let Some(template) = &shape.subject {
             let own = id.map(|id| ("id".to_owned(), id.to_owned()));
             let parameters: Vec<_> = candidate.parameters.iter().cloned().chain(own).collect();
-            if let Some(path) = template.expand(&parameters) {
+            if let Some(path) = template.expand(&parameters).filter(|path| path.len() <= MAX_PATH) {
                 return path;
             }
         }
@@ -183,7 +183,7 @@ impl Observation {
             location.or_else(|| self.self_link(representation?))
         };
         let bulk = shape.explode.is_some();
-        if let Some(located) = located().filter(|_| !bulk) {
+        if let Some(located) = located().filter(|located| !bulk && located.len() <= MAX_PATH) {
             return located;
         }
         match (found.place, id) {
@@ -259,8 +259,10 @@ fn finish(draft: Draft, with: &mut Conclude<'_>, data: Result<Json<'_>, Thin>) -
     draft.finish(with.config, data, with.ids).map_or(Outcome::Untold, Outcome::Ready)
 }
 
+/// What calls itself by more than a path can hold has no path of its own.
 fn below(path: &str, id: &str) -> String {
-    format!("{}/{}", path.trim_end_matches('/'), path::encode_segment(id))
+    let below = format!("{}/{}", path.trim_end_matches('/'), path::encode_segment(id));
+    if below.len() <= MAX_PATH { below } else { path.to_owned() }
 }
 
 /// Whether the request itself named this id: in its query, in a form, or as the id of the JSON it sent.

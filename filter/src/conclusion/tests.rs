@@ -218,6 +218,24 @@ fn the_subject_is_the_location_of_a_201_on_the_same_authority() {
 }
 
 #[test]
+fn what_the_companion_would_refuse_for_its_length_is_told_otherwise_or_not_at_all() {
+    let long: &'static str = "x".repeat(MAX_PATH).leak();
+    let answers = format!(r#"{{"id": "{long}"}}"#).leak();
+    let created = Some(("contact.create", "/v1/contacts", None));
+    Play { answers, ..Play::default() }.check(created);
+    let location = format!("/{long}").leak();
+    let response = vec![("location", &*location), ("content-type", "application/json")];
+    Play { response, answers: "{}", ..Play::default() }.check(created);
+    let explicit =
+        r#"{"resources": [{"path": "/v1/contacts/{id}", "noun": "contact", "subject": "/a/{id}"}]}"#;
+    Play { config: explicit, answers, ..Play::default() }.check(created);
+    let request = format!("PUT /v1/contacts/7/{long}/8").leak();
+    Play { request, status: "200", ..Play::default() }.check(None);
+    let nested = format!("PUT {}", "/wonderful-collections/7".repeat(20)).leak();
+    Play { config: r#"{"nested": true}"#, request: nested, status: "200", ..Play::default() }.check(None);
+}
+
+#[test]
 fn a_200_creates_only_with_an_id_that_the_request_did_not_bear() {
     let created = Some(("contact.create", "/v1/contacts/7", None));
     let ok = || Play { status: "200", ..Play::default() };

@@ -16,6 +16,9 @@ use crate::singular::singular;
 pub use automatic::word;
 pub use explicit::Resource;
 
+/// Longest event type, in bytes; the companion refuses a longer one.
+const MAX_TYPE: usize = 256;
+
 /// The methods that write (RFC 9110); an exchange with another method is never looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
@@ -233,7 +236,8 @@ impl Candidate {
             Outcome::Below { noun, .. } if created => (noun, "create", Place::Below),
             Outcome::Below { item_noun, verb, .. } => (item_noun, verb.as_str(), Place::Above),
         };
-        Some(Match { event_type: rules.event_type(noun, verb), place })
+        let event_type = rules.event_type(noun, verb);
+        (event_type.len() <= MAX_TYPE).then_some(Match { event_type, place })
     }
 }
 
