@@ -142,7 +142,7 @@ fn case(number: usize, dice: &mut Dice) -> Case {
         _ if status == 204 => Answer::empty(204),
         0 => Answer::sized(status, body),
         way => {
-            let answer = pieces.fold(Answer::pieces(status), |answer, piece| answer.chunk(piece));
+            let answer = pieces.fold(Answer::pieces(status), Answer::chunk);
             if way == 1 { answer } else { answer.trailer("x-sum", b"\xff") }
         }
     };
