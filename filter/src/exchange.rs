@@ -168,7 +168,7 @@ impl Exchange {
         }
         let shape = candidate.as_ref().map(|candidate| config.shape(candidate.source));
         let previous = shape.is_some_and(|shape| shape.previous)
-            && candidate.as_ref().is_some_and(Candidate::is_on_item);
+            && candidate.as_ref().is_some_and(|candidate| candidate.on_item);
         let wants_body = candidate.as_ref().is_some_and(Candidate::may_ask_for_new_id);
         let encodes = request.accept_encoding.is_some_and(|value| value != b"identity");
         let identity = config.identity_encoding && candidate.is_some() && encodes;

@@ -55,8 +55,8 @@ pub fn why_not(rules: &Rules, method: &[u8], target: &str, status: u16) -> Silen
 /// The first resource that fits and wants nothing of the method: the one that decided.
 fn switched_off(rules: &Rules, method: Method, segments: &[&str]) -> usize {
     let off = rules.resources.iter().position(|resource| {
-        let fits = matches!(resource.template.fit(segments), Some(Fit::Item(_) | Fit::Collection(_)));
-        fits && resource.verbs.get(&method) == Some(&None)
+        let fit = resource.template.fit(segments).filter(|fit| !matches!(fit, Fit::Action(..)));
+        fit.is_some_and(|fit| resource.given(method, &fit) == Some(&None))
     });
     off.unwrap_or_default()
 }

@@ -252,17 +252,14 @@ fn compile_resource(check: &mut Check, at: &str, mut raw: RawResource, base: &Ra
         &format!("{at}/noun"),
         "lower-case letters, digits and _ are allowed, a letter first, and dots between such words",
     );
-    let mut verbs = BTreeMap::new();
-    for (method, verb) in raw.verbs {
-        let path = format!("{at}/verbs/{}", escape(&method));
-        if let Some(verb) = &verb {
-            check.word(&path, verb);
-        }
-        match Method::parse(method.as_bytes()) {
-            Some(method) => drop(verbs.insert(method, verb)),
-            None => check.fault(&path, "POST, PUT, PATCH and DELETE are observed, nothing else"),
-        }
-    }
+    let verbs = compile_verbs(check, &format!("{at}/verbs"), raw.verbs);
+    let collection = compile_verbs(check, &format!("{at}/collection"), raw.collection);
+    let has_collection = template.as_ref().is_none_or(Template::has_collection);
+    check.require(
+        collection.is_empty() || has_collection,
+        &format!("{at}/collection"),
+        "this path does not end in a parameter, so it has no collection; say it in verbs",
+    );
     for (segment, verb) in &raw.actions {
         let path = format!("{at}/actions/{}", escape(segment));
         let one_segment =
@@ -296,7 +293,27 @@ fn compile_resource(check: &mut Check, at: &str, mut raw: RawResource, base: &Ra
         Some(subject)
     });
     let (noun, actions, statuses) = (raw.noun, raw.actions, raw.statuses);
-    Some(Resource { template: template?, noun, verbs, actions, statuses, shape })
+    Some(Resource { template: template?, noun, verbs, collection, actions, statuses, shape })
+}
+
+/// Verbs by method, at this path of the configuration.
+fn compile_verbs(
+    check: &mut Check,
+    at: &str,
+    raw: BTreeMap<String, Option<String>>,
+) -> BTreeMap<Method, Option<String>> {
+    let mut verbs = BTreeMap::new();
+    for (method, verb) in raw {
+        let path = format!("{at}/{}", escape(&method));
+        if let Some(verb) = &verb {
+            check.word(&path, verb);
+        }
+        match Method::parse(method.as_bytes()) {
+            Some(method) => drop(verbs.insert(method, verb)),
+            None => check.fault(&path, "POST, PUT, PATCH and DELETE are observed, nothing else"),
+        }
+    }
+    verbs
 }
 
 fn is_word(word: &str) -> bool {

@@ -274,6 +274,14 @@ mod tests {
             ),
             (r#"{"resources": [{"path": "/a/{id}", "noun": "a", "statuses": []}]}"#, "/resources/0/statuses"),
             (r#"{"resources": [{"path": "/a/{id}", "noun": "a", "unwrap": "data"}]}"#, "/resources/0/unwrap"),
+            (
+                r#"{"resources": [{"path": "/a", "noun": "a", "collection": {"PUT": "x"}}]}"#,
+                "/resources/0/collection",
+            ),
+            (
+                r#"{"resources": [{"path": "/a/{id}", "noun": "a", "collection": {"GET": "x"}}]}"#,
+                "/resources/0/collection/GET",
+            ),
             (r#"{"unwrap": "a", "resources": [{"path": "/a/{id}", "noun": "a"}]}"#, "/unwrap"),
             (r#"{"explode": "~2"}"#, "/explode"),
             (r#"{"id": "id"}"#, "/id"),

@@ -229,6 +229,8 @@ with_shape! {
         #[serde(default)]
         verbs: BTreeMap<String, Option<String>>,
         #[serde(default)]
+        collection: BTreeMap<String, Option<String>>,
+        #[serde(default)]
         actions: BTreeMap<String, String>,
         #[serde(default)]
         statuses: Option<Vec<u16>>,

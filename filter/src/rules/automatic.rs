@@ -12,7 +12,15 @@ pub(super) fn consider(rules: &Rules, method: Method, path: &[&str]) -> Verdict 
         return Verdict::Unmatched;
     };
     let (outcome, parameters) = outcome_and_parameters;
-    Verdict::Watch(Candidate { source: Source::Automatic, method, parameters, statuses: None, outcome })
+    let on_item = matches!(outcome, Outcome::Item { .. });
+    Verdict::Watch(Candidate {
+        source: Source::Automatic,
+        method,
+        parameters,
+        statuses: None,
+        on_item,
+        outcome,
+    })
 }
 
 fn read(rules: &Rules, method: Method, path: &[&str]) -> Option<(Outcome, Vec<Parameter>)> {

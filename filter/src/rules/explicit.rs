@@ -18,6 +18,8 @@ pub struct Resource {
     pub noun: String,
     /// Verbs given by method; `None` for methods that leave no event.
     pub verbs: BTreeMap<Method, Option<String>>,
+    /// The same on the collection alone, before `verbs`.
+    pub collection: BTreeMap<Method, Option<String>>,
     /// Last segment of `POST item/segment` to its verb.
     pub actions: BTreeMap<String, String>,
     /// The statuses that count; `None` for any 2xx but 202.
@@ -29,8 +31,10 @@ pub struct Resource {
 impl Resource {
     pub(super) fn consider(&self, index: usize, method: Method, path: &[&str]) -> Option<Verdict> {
         let noun = self.noun.clone();
-        let given = self.verbs.get(&method);
-        let (parameters, outcome) = match self.template.fit(path)? {
+        let fit = self.template.fit(path)?;
+        let given = self.given(method, &fit);
+        let on_item = matches!(fit, Fit::Item(_));
+        let (parameters, outcome) = match fit {
             Fit::Action(parameters, action) => {
                 let verb = self.actions.get(action).filter(|_| method == Method::Post)?;
                 (parameters, Outcome::Always { noun, verb: verb.clone(), place: Place::Above })
@@ -40,7 +44,13 @@ impl Resource {
             Fit::Item(parameters) => (parameters, self.on_item(method, given)),
         };
         let (source, statuses) = (Source::Resource(index), self.statuses.clone());
-        Some(Verdict::Watch(Candidate { source, method, parameters, statuses, outcome }))
+        Some(Verdict::Watch(Candidate { source, method, parameters, statuses, on_item, outcome }))
+    }
+
+    /// The verb that the configuration gives a method there, if it says anything about it.
+    pub(crate) fn given(&self, method: Method, fit: &Fit<'_>) -> Option<&Option<String>> {
+        let own = self.collection.get(&method).filter(|_| matches!(fit, Fit::Collection(_)));
+        own.or_else(|| self.verbs.get(&method))
     }
 
     /// A POST to the collection creates; another method there means something only if the configuration gives it a verb.
@@ -90,6 +100,7 @@ mod tests {
             template: Template::parse("/v1/orders/{number}").unwrap(),
             noun: "order".to_owned(),
             verbs,
+            collection: BTreeMap::new(),
             actions: BTreeMap::from([("mark-paid".to_owned(), "pay".to_owned())]),
             statuses: None,
             shape: Shape::default(),
@@ -107,6 +118,22 @@ mod tests {
             Verdict::Ignored => Some("ignored".to_owned()),
         };
         assert_eq!(found.as_deref(), expected, "{request} {status}");
+    }
+
+    #[test]
+    fn a_collection_may_have_verbs_of_its_own() {
+        let verbs = BTreeMap::from([(Method::Post, Some("amend".to_owned()))]);
+        let collection = BTreeMap::from([
+            (Method::Post, Some("place".to_owned())),
+            (Method::Delete, Some("clear".to_owned())),
+            (Method::Put, None),
+        ]);
+        let resource = || Resource { verbs: verbs.clone(), collection: collection.clone(), ..orders() };
+        check(resource(), "POST /v1/orders", 201, Some("order.place"));
+        check(resource(), "POST /v1/orders/7", 200, Some("order.amend"));
+        check(resource(), "DELETE /v1/orders", 204, Some("order.clear"));
+        check(resource(), "PUT /v1/orders", 200, Some("ignored"));
+        check(resource(), "DELETE /v1/orders/7", 204, Some("order.delete"));
     }
 
     #[test]

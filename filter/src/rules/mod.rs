@@ -118,6 +118,8 @@ pub struct Candidate {
     pub parameters: Vec<Parameter>,
     /// The statuses that count; `None` for any 2xx but 202.
     pub statuses: Option<Vec<u16>>,
+    /// Whether the path is that of one resource, which may have been there before.
+    pub on_item: bool,
     outcome: Outcome,
 }
 
@@ -211,15 +213,6 @@ impl Candidate {
     /// Whether [`decide`](Self::decide) may ask for a new id, so that the request's own body matters.
     pub fn may_ask_for_new_id(&self) -> bool {
         matches!(self.outcome, Outcome::Collection { .. })
-    }
-
-    /// Whether the request writes to a resource that may have been there before.
-    pub fn is_on_item(&self) -> bool {
-        match &self.outcome {
-            Outcome::Item { otherwise, .. } => otherwise.is_some(),
-            Outcome::Always { place, .. } => *place == Place::Here,
-            Outcome::Collection { .. } | Outcome::Below { .. } => false,
-        }
     }
 
     /// The event type, given the answer; `None` where no rule fits it.
