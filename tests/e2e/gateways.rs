@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
+use harness::http::Client;
+use harness::ports::ReservedPort;
 use harness::recorder::Verdict;
 use harness::upstream::Seen;
 use harness::workspace::RunDirectory;
@@ -57,6 +59,40 @@ async fn stays_silent(run: &Arc<RunDirectory>) -> Result<()> {
     inner.metric_becomes("gatehook_observed", 1).await?;
     let marked = upstream.seen().iter().filter(|seen| seen.header("gatehook-via").is_some()).count();
     ensure!(marked == 3, "{marked} of 3 requests bear a mark");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_listeners_of_one_envoy_in_a_row_tell_of_a_write_once() {
+    tell(tell_once_in_one_process).await;
+}
+
+async fn tell_once_in_one_process(run: &Arc<RunDirectory>) -> Result<()> {
+    let upstream = Upstream::start(crate::world::store).await?;
+    let recorder = Recorder::start().await?;
+    let (outer, inner) = (ReservedPort::any()?, ReservedPort::any()?);
+    let (outer_address, inner_address) = (outer.address(), inner.address());
+    let gateway = Gateway::before(upstream.address(), recorder.address())
+        .concurrency(2)
+        .change(move |sample| {
+            sample.copy_cluster("inner", inner_address)?;
+            sample.copy_listener("inner", inner_address, |_| Ok(()))?;
+            sample.copy_listener("outer", outer_address, |listener| {
+                let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+                manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = "inner".into();
+                Ok(())
+            })
+        })
+        .start(run)
+        .await?;
+    for number in 0..20 {
+        let caller = Client::http1(outer_address);
+        caller.post("/v1/contacts").body(format!(r#"{{"id":{number}}}"#)).send().await?.expect(201)?;
+    }
+    gateway.caller().call(Method::DELETE, "/v1/contacts/7").send().await?.expect(204)?;
+    gateway.metric_becomes("gatehook_outbox_events", 0).await?;
+    let events = recorder.accepted_until("contact.delete").await?;
+    ensure!(events.len() == 21, "{} events instead of 21", events.len());
     Ok(())
 }
 

@@ -166,6 +166,18 @@ impl Sample {
         Ok(())
     }
 
+    /// Adds a copy of the first cluster under another name and address.
+    pub fn copy_cluster(&mut self, name: &str, address: SocketAddr) -> Result<()> {
+        let clusters = self.0["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
+        let mut copy = clusters.first().context("no cluster")?.clone();
+        copy["name"] = name.into();
+        copy["load_assignment"]["cluster_name"] = name.into();
+        copy["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] =
+            json!({"address": address.ip().to_string(), "port_value": address.port()});
+        clusters.push(copy);
+        Ok(())
+    }
+
     /// Takes the listeners out and leaves a reference to the file that will hold them.
     pub fn listeners_from(&mut self, file: &Path) -> Result<()> {
         self.0["static_resources"]

@@ -30,6 +30,8 @@ pub(super) struct Stream {
     seen: usize,
     /// What this stream has in the VM's account of held bytes.
     held_bytes: usize,
+    /// The number of the mark that its request bears.
+    mark: Option<u64>,
 }
 
 /// Whether the answer is held.
@@ -51,7 +53,8 @@ enum Holding {
 impl Stream {
     pub(super) fn new(config: Option<Rc<Config>>, root: u32, id: u32) -> Self {
         let (exchange, holding) = (Exchange::default(), Holding::No);
-        Self { config, exchange, before: None, root, id, late: None, holding, seen: 0, held_bytes: 0 }
+        let (before, late, mark) = (None, None, None);
+        Self { config, exchange, before, root, id, late, holding, seen: 0, held_bytes: 0, mark }
     }
 
     /// Makes the events of what was observed; true if the answer is to be held until they are safe.
@@ -109,6 +112,12 @@ impl Stream {
         }
     }
 
+    fn end_mark(&mut self) {
+        if let Some(number) = self.mark.take() {
+            vm::with(|vm| vm.end_mark(number));
+        }
+    }
+
     fn forget_hold(&mut self) {
         if let Holding::Waiting { .. } = self.holding {
             vm::with(|vm| vm.held.remove(&self.id));
@@ -149,6 +158,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.end_mark();
         self.forget_hold();
         if self.before.is_some() {
             vm::with(|vm| vm.looking_before = vm.looking_before.saturating_sub(1));
@@ -175,15 +185,20 @@ impl HttpContext for Stream {
             return Action::Continue;
         }
         let may_stop = may_stop(&config, &headers, ends);
-        let own = config.via.as_deref().and_then(|via| vm::with(|vm| vm.mark(via)));
-        let is_own = |value: &[u8]| own.as_deref() == Some(value);
+        let own = config.via.as_deref().and_then(|via| vm::with(|vm| vm.mark_prefix(via)));
+        let is_own = |value: &[u8]| {
+            let number = own.as_deref().and_then(|own| value.strip_prefix(own));
+            number.is_some_and(|number| vm::with(|vm| vm.is_redirected(number)).unwrap_or(false))
+        };
         let watch = self.exchange.on_request(&config, headers, is_own);
         let OnRequest::Watch { identity, mark, previous } = watch else { return Action::Continue };
         if identity {
             host::ask_for_identity();
         }
         if let Some(own) = own.filter(|_| mark) {
-            host::mark_request(&own);
+            self.mark = vm::with(vm::Vm::begin_mark);
+            let number = self.mark.unwrap_or_default().to_string();
+            host::mark_request(&[own.as_slice(), number.as_bytes()].concat());
         }
         if previous && self.look_before(&config, may_stop) { Action::Pause } else { Action::Continue }
     }
@@ -241,6 +256,8 @@ impl HttpContext for Stream {
     }
 
     fn on_log(&mut self) {
+        // A redirect of Envoy's own takes the mark along, and begins only now.
+        self.end_mark();
         self.forget_hold();
         if let Some(config) = self.config.clone() {
             let observation = self.late.take().or_else(|| self.exchange.on_log());

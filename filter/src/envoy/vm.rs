@@ -4,7 +4,7 @@
 //! and `vm_id` stay the same, and so do the events in it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proxy_wasm::types::{LogLevel, Status};
@@ -48,6 +48,8 @@ thread_local! {
         sees_reads: false,
         held_bytes: 0,
         looking_before: 0,
+        marked: BTreeSet::new(),
+        last_mark: 0,
         held: BTreeMap::new(),
         worker: None,
     });
@@ -74,6 +76,9 @@ pub(super) struct Vm {
     pub(super) held: BTreeMap<u32, Duration>,
     /// Where ids come from, once there was an exchange to seed them with.
     pub(super) ids: Option<Ids>,
+    /// The marks of streams that are not over yet.
+    marked: BTreeSet<u64>,
+    last_mark: u64,
     worker: Option<(String, u64)>,
     complaints: BTreeMap<&'static str, Duration>,
 }
@@ -137,10 +142,29 @@ impl Vm {
         hub.roots.push(root);
     }
 
-    /// The value by which this process marks the requests that it watches.
-    pub(super) fn mark(&mut self, via: &str) -> Vec<u8> {
-        let (nonce, _) = self.worker.get_or_insert_with(|| host::worker_number(host::now()));
-        format!("{via}-{nonce}").into_bytes()
+    /// What all marks begin with by which this VM marks the requests that it watches.
+    pub(super) fn mark_prefix(&mut self, via: &str) -> Vec<u8> {
+        let (nonce, number) = self.worker.get_or_insert_with(|| host::worker_number(host::now()));
+        format!("{via}-{nonce}-{number}-").into_bytes()
+    }
+
+    /// A number for the mark of one more stream.
+    pub(super) fn begin_mark(&mut self) -> u64 {
+        self.last_mark += 1;
+        self.marked.insert(self.last_mark);
+        self.last_mark
+    }
+
+    /// The stream with this mark is over.
+    pub(super) fn end_mark(&mut self, number: u64) {
+        self.marked.remove(&number);
+    }
+
+    /// Whether a mark of this VM is one that Envoy took along from a stream which it ended to redirect it internally. While
+    /// its stream goes on, it is another listener before this one that watches.
+    pub(super) fn is_redirected(&self, number: &[u8]) -> bool {
+        let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        number.is_some_and(|number: u64| number <= self.last_mark && !self.marked.contains(&number))
     }
 
     /// Sends what is due, tells the counts, and keeps the tick running as long as there is a reason for it.
