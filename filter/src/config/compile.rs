@@ -20,6 +20,10 @@ const MAX_RESOURCES: usize = 1_000;
 /// A worker's VM may have 1 GiB and never gives memory back.
 const MAX_OUTBOX_BYTES: usize = 256 * MEBIBYTE;
 
+/// What the companion takes of a source; and of words with dots, so that a type of namespace, noun and verb fits into 256.
+const MAX_SOURCE: usize = 2_048;
+const MAX_WORDS: usize = 90;
+
 /// What the companion takes in one request.
 const MAX_BATCH_EVENTS: usize = 1_000;
 const MAX_BATCH_BYTES: usize = 4 * MEBIBYTE;
@@ -76,8 +80,9 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     let companion = compile_companion(&mut check, raw.companion.0);
     let source_fits = !raw.source.is_empty() && raw.source.bytes().all(|byte| byte.is_ascii_graphic());
     check.require(source_fits, "/source", "a URI reference of visible ASCII, without spaces, is needed");
+    check.require(raw.source.len() <= MAX_SOURCE, "/source", "at most 2048 bytes are allowed");
     if let Some(namespace) = &raw.namespace {
-        let fits = namespace.split('.').all(is_word);
+        let fits = namespace.len() <= MAX_WORDS && namespace.split('.').all(is_word);
         check.require(fits, "/namespace", "words of a-z, 0-9 and _, with dots between them, are allowed");
     }
     let ignore = raw.ignore.iter().enumerate();
@@ -246,7 +251,7 @@ fn compile_resources(check: &mut Check, raw: Vec<Object<RawResource>>, base: &Ra
 fn compile_resource(check: &mut Check, at: &str, mut raw: RawResource, base: &RawShape) -> Option<Resource> {
     let raw_shape = raw.shape();
     let template = check.take(&format!("{at}/path"), Template::parse(&raw.path));
-    let noun_fits = raw.noun.split('.').all(is_word);
+    let noun_fits = raw.noun.len() <= MAX_WORDS && raw.noun.split('.').all(is_word);
     check.require(
         noun_fits,
         &format!("{at}/noun"),
