@@ -36,9 +36,9 @@ async fn stays_silent(run: &Arc<RunDirectory>) -> Result<()> {
     let upstream = Upstream::start(api).await?;
     let recorder = Recorder::start().await?;
     let inner = Gateway::before(upstream.address(), recorder.address());
-    let inner = inner.filter(&json!({"source": "inner"})).start(run).await?;
+    let inner = inner.filter(&json!({"source": "inner", "via": true})).start(run).await?;
     let outer = Gateway::before(inner.address(), recorder.address());
-    let outer = outer.filter(&json!({"source": "outer"})).start(run).await?;
+    let outer = outer.filter(&json!({"source": "outer", "via": true})).start(run).await?;
     let put = |path: &str| outer.caller().call(Method::PUT, path).body("{}");
     put("/contacts/1").send().await?.expect(200)?;
     // A caller can neither hide a write by a mark of its own making, nor one that came straight to the inner gateway.
@@ -74,6 +74,7 @@ async fn tell_once_in_one_process(run: &Arc<RunDirectory>) -> Result<()> {
     let (outer_address, inner_address) = (outer.address(), inner.address());
     let gateway = Gateway::before(upstream.address(), recorder.address())
         .concurrency(2)
+        .filter(&json!({"via": true}))
         .change(move |sample| {
             sample.copy_cluster("inner", inner_address)?;
             sample.copy_listener("inner", inner_address, |_| Ok(()))?;
@@ -109,6 +110,7 @@ async fn redirected(run: &Arc<RunDirectory>) -> Result<()> {
         "route": {"cluster": "api", "internal_redirect_policy": {"redirect_response_codes": [302]}},
     });
     let gateway = Gateway::before(upstream.address(), recorder.address());
+    let gateway = gateway.filter(&json!({"via": true}));
     let gateway = gateway.change(move |sample| sample.first_route(&route)).start(run).await?;
     let caller = gateway.caller();
     caller.call(Method::DELETE, "/old/contacts/7").send().await?.expect(204)?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::world::tell;
 
 /// Calls from the filter to Envoy for one observed write, at most, without options.
-const MOST: usize = 8;
+const MOST: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_takes_few_calls_to_the_host_and_a_read_takes_none() {

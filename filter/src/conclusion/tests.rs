@@ -353,7 +353,7 @@ fn a_missing_tenant_holds_back_as_much_as_configured() {
 
 #[test]
 fn a_second_gatehook_stays_silent_behind_the_first() {
-    let config = Config::parse(br#"{"companion": {"token": "t"}}"#).unwrap();
+    let config = Config::parse(br#"{"via": true, "companion": {"token": "t"}}"#).unwrap();
     let ask = |mark: Option<&str>, own: bool| {
         let mut request = headers(&[(":method", "PUT"), (":path", "/a/7")]);
         request.extend(mark.map(|mark| ("gatehook-via".to_owned(), mark.as_bytes().to_vec())));

@@ -89,6 +89,11 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     let ignore =
         ignore.filter_map(|(i, text)| check.take(&format!("/ignore/{i}"), Glob::parse(text))).collect();
     check.require(raw.ignore.len() <= MAX_RESOURCES, "/ignore", "at most 1000 are allowed");
+    check.require(
+        !raw.via || companion.token.is_some(),
+        "/via",
+        "gateways know each other's marks by the companion's token, so one is needed",
+    );
     let resources = compile_resources(&mut check, raw.resources, &raw_shape);
     let fetch = compile_fetch(&mut check, raw.fetch.0, &raw.previous_timeout);
     for (field, words) in [("verbs", &raw.verbs), ("singulars", &raw.singulars)] {

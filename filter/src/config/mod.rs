@@ -226,6 +226,7 @@ mod tests {
             (r#"{"companion": {"cluster": ""}}"#, "/companion/cluster"),
             (r#"{"companion": {"authority": "a b"}}"#, "/companion/authority"),
             (r#"{"companion": {"token": "a\nb"}}"#, "/companion/token"),
+            (r#"{"via": true}"#, "/via"),
             (r#"{"source": ""}"#, "/source"),
             (r#"{"namespace": "Acme"}"#, "/namespace"),
             (r#"{"tense": "future"}"#, "/tense"),
@@ -345,11 +346,10 @@ mod tests {
     #[test]
     fn a_mark_needs_a_token_and_does_not_show_it() {
         let via = |json: &str| Config::parse(json.as_bytes()).unwrap().via;
-        assert_eq!(via("{}"), None);
-        assert_eq!(via(r#"{"via": false, "companion": {"token": "hush"}}"#), None);
-        let mark = via(r#"{"companion": {"token": "hush"}}"#).unwrap();
+        assert_eq!(via(r#"{"companion": {"token": "hush"}}"#), None);
+        let mark = via(r#"{"via": true, "companion": {"token": "hush"}}"#).unwrap();
         assert!(mark.len() == 32 && !mark.contains("hush"));
-        assert_ne!(Some(mark), via(r#"{"companion": {"token": "other"}}"#));
+        assert_ne!(Some(mark), via(r#"{"via": true, "companion": {"token": "other"}}"#));
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl Default for RawConfig {
             missing_tenant: MissingTenant::default(),
             max_body_bytes: 1024 * 1024,
             identity_encoding: true,
-            via: true,
+            via: false,
             fetch: Object::default(),
             previous_timeout: "100ms".to_owned(),
             outbox: Object::default(),
