@@ -97,8 +97,9 @@ impl Observation {
         let shape = with.config.shape(candidate.source);
         let deleted = self.asked.method == Method::Delete;
         let draft = self.draft(with, candidate, found, data.ok());
-        let parameters = parameters_as_json(&candidate.parameters);
-        let data = if deleted && data.is_err() { Json::parse(&parameters).ok_or(Thin::Empty) } else { data };
+        // What is known of a resource that is gone, where nothing else is.
+        let parameters = (deleted && data.is_err()).then(|| parameters_as_json(&candidate.parameters));
+        let data = parameters.as_deref().map_or(data, |json| Json::parse(json).ok_or(Thin::Empty));
         if !deleted && shape.wants_fetch(data.ok(), self.head.media) {
             return match self.target(with, shape, found, &draft.subject) {
                 Some(target) => Outcome::Fetch(draft, target),
