@@ -13,7 +13,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::limits;
-use crate::retry::{self, Schedule};
+use crate::retry::{self, Policy};
 use crate::vault::{self, Vault};
 
 /// Settings of `gatehook serve`.
@@ -46,7 +46,7 @@ pub struct Settings {
 
     /// Delays before attempt 1, 2, …, such as 0s,5s,5m; without it the schedule of Standard Webhooks
     #[arg(long, env = "GATEHOOK_RETRY_SCHEDULE")]
-    pub retry_schedule: Option<Schedule>,
+    pub retry_schedule: Option<Policy>,
 
     /// How long events and finished deliveries are kept, such as 12h or 30d; pending ones are kept until they end
     #[arg(long, env = "GATEHOOK_RETENTION", default_value = "30d", value_parser = retention)]

@@ -8,10 +8,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::Uri;
 
-use crate::matcher::{Index, Pattern};
-use crate::model::{Subscription, SubscriptionId, SubscriptionStatus};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::clock::random_id_bytes;
+use crate::matcher::{Index, Pattern, may_see};
+use crate::model::{DeliveryId, Event, Ordering, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::news;
 use crate::payload;
-use crate::store::{Store, StoreError, SubscriptionQuery};
+use crate::retry::{Policy, later};
+use crate::store::{AuditEntry, NewDelivery, NewEvent, Note, Store, StoreError, SubscriptionQuery};
 use crate::target::{Blocked, Guard};
 
 /// A subscription with all that can be worked out once instead of per delivery.
@@ -23,12 +29,40 @@ pub struct Entry {
     pub hook: String,
     /// Where to send, or why that is not allowed.
     pub target: Result<Uri, Blocked>,
+    /// When attempts are made.
+    pub retry: Policy,
     patterns: Vec<Pattern>,
+}
+
+impl Entry {
+    /// Whether its time is over at `now`.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.subscription.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// Whether the subscription wants an event, be it on or off.
+    pub fn wants(&self, event: &Event) -> bool {
+        may_see(self.subscription.tenant.as_deref(), event.tenant.as_deref())
+            && self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
+    }
+
+    /// A new delivery of an event to this subscription.
+    pub fn delivery(&self, event: &Event, now: Timestamp) -> NewDelivery {
+        let resource =
+            event.subject.clone().filter(|_| self.subscription.options.ordering == Ordering::Resource);
+        NewDelivery {
+            id: DeliveryId::new(now, random_id_bytes()),
+            subscription: self.subscription.id.clone(),
+            due_at: later(now, self.retry.first()),
+            resource,
+        }
+    }
 }
 
 /// All subscriptions of this process.
 pub struct Directory {
     guard: Guard,
+    retry: Policy,
     inner: RwLock<Inner>,
     changes: tokio::sync::Mutex<()>,
 }
@@ -40,12 +74,13 @@ struct Inner {
 }
 
 impl Directory {
-    /// Reads all subscriptions of the store.
+    /// Reads all subscriptions of the store; `retry` is the policy of those that have none of their own.
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn load(store: &dyn Store, guard: Guard) -> Result<Self, StoreError> {
-        let directory = Self { guard, inner: RwLock::default(), changes: tokio::sync::Mutex::default() };
+    pub async fn load(store: &dyn Store, guard: Guard, retry: Policy) -> Result<Self, StoreError> {
+        let changes = tokio::sync::Mutex::default();
+        let directory = Self { guard, retry, inner: RwLock::default(), changes };
         let mut after = None;
         loop {
             let page =
@@ -75,7 +110,10 @@ impl Directory {
                 .map_err(|error| Blocked(format!("not a URL that can be called: {error}")))
         });
         let hook = payload::hook(&subscription);
-        let entry = Arc::new(Entry { subscription, hook, target, patterns });
+        // What is stored was read by the same rule before it was written.
+        let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());
+        let retry = own.unwrap_or_else(|| self.retry.clone());
+        let entry = Arc::new(Entry { subscription, hook, target, retry, patterns });
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = &entry.subscription.id;
         if inner.entries.get(id).is_some_and(|old| old.subscription.revision >= entry.subscription.revision) {
@@ -98,9 +136,45 @@ impl Directory {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).entries.get(id).cloned()
     }
 
-    /// The subscriptions that are on and want an event.
-    pub fn matching(&self, event_type: &str, tenant: Option<&str>) -> Vec<SubscriptionId> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).index.matching(event_type, tenant)
+    /// An event with a delivery for each subscription that is on at `now` and wants it.
+    pub fn address(&self, event: Event, now: Timestamp) -> NewEvent {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let wanted_by = inner.index.matching(&event.event_type, event.tenant.as_deref());
+        let entries = wanted_by.iter().filter_map(|id| inner.entries.get(id));
+        let deliveries =
+            entries.filter(|entry| !entry.has_expired(now)).map(|entry| entry.delivery(&event, now));
+        NewEvent { deliveries: deliveries.collect(), event }
+    }
+
+    /// What is told of a subscription that goes off for a reason of ours.
+    pub fn note_off(&self, subscription: &Subscription, reason: &str, now: Timestamp) -> Note {
+        let off = Subscription {
+            status: SubscriptionStatus::Off,
+            off_reason: Some(reason.to_owned()),
+            ..subscription.clone()
+        };
+        let audit = AuditEntry {
+            at: now,
+            actor: "gatehook".to_owned(),
+            action: "subscription.off".to_owned(),
+            resource: subscription.id.0.clone(),
+            detail: Some(Value::from(reason).to_string()),
+        };
+        Note { audit: Some(audit), news: self.news(&off, now), idempotency: None }
+    }
+
+    /// The event that a subscription went on or off, for all but itself.
+    pub fn news(&self, subscription: &Subscription, now: Timestamp) -> Vec<NewEvent> {
+        let mut news = self.address(news::subscription(subscription, random_id_bytes(), now), now);
+        news.deliveries.retain(|delivery| delivery.subscription != subscription.id);
+        vec![news]
+    }
+
+    /// The subscriptions that are on although their time is over.
+    pub fn expired(&self, now: Timestamp) -> Vec<Arc<Entry>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let is_on = |entry: &&Arc<Entry>| entry.subscription.status == SubscriptionStatus::On;
+        inner.entries.values().filter(is_on).filter(|entry| entry.has_expired(now)).cloned().collect()
     }
 
     /// How many there are, on and off.

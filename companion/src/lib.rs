@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 // Rules: pure.
@@ -18,8 +18,11 @@ pub mod cloudevents;
 mod lanes;
 pub mod limits;
 pub mod matcher;
+pub mod members;
 pub mod model;
+pub mod news;
 pub mod payload;
+pub mod rate;
 pub mod retry;
 pub mod signature;
 pub mod target;
@@ -28,6 +31,7 @@ pub mod vault;
 // The truth, and what is known of it in memory.
 pub mod directory;
 pub mod queue;
+pub mod replayer;
 pub mod retention;
 pub mod store;
 
@@ -44,11 +48,12 @@ pub mod worker;
 #[cfg(test)]
 mod testing;
 
-use api::{Api, TokenHash};
+use api::{Access, Api, TokenHash};
 use clock::Clock;
 use config::{Hidden, Settings};
 use directory::Directory;
 use queue::Queue;
+use replayer::Replayer;
 use retention::Retention;
 use sender::Sender;
 use store::Store;
@@ -93,10 +98,10 @@ pub async fn start(
     let ingest_token = token(&*store, settings.ingest_token.as_ref(), "ingest", "ingest_token_hash").await?;
     let released = store.release_all(clock.now()).await?;
     let guard = Guard::new(&settings.allow_targets);
-    let directory = Arc::new(Directory::load(&*store, guard.clone()).await?);
+    let retry = settings.retry_schedule.clone().unwrap_or_default();
+    let directory = Arc::new(Directory::load(&*store, guard.clone(), retry).await?);
     tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
 
-    let schedule = settings.retry_schedule.clone().unwrap_or_default();
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());
     let sender = Sender::new(guard)?;
     let (stop, stopped) = watch::channel(false);
@@ -105,7 +110,6 @@ pub async fn start(
         directory: directory.clone(),
         queue: queue.clone(),
         sender: sender.clone(),
-        schedule: schedule.clone(),
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
@@ -115,23 +119,24 @@ pub async fn start(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let ingest_room = api::ingest_room();
-    let api = Api {
-        store,
-        directory,
-        queue,
-        sender,
-        schedule,
-        clock,
-        metrics,
-        admin_token,
-        ingest_token,
-        ingest_room,
+    let asked = Arc::new(Notify::new());
+    let replayer = Replayer {
+        store: store.clone(),
+        directory: directory.clone(),
+        queue: queue.clone(),
+        asked: asked.clone(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
     };
+    let access = Access::load(&*store, admin_token, ingest_token).await?;
+    let ingest_room = api::ingest_room();
+    let api =
+        Api { store, directory, queue, sender, clock, metrics, access, replays: asked.clone(), ingest_room };
     let address = listener.local_addr().context("the listener has no address")?;
     let tasks = vec![
         tokio::spawn(server::run(listener, api::router(Arc::new(api)), stopped.clone())),
         tokio::spawn(worker.run(stopped.clone())),
+        tokio::spawn(replayer.run(stopped.clone())),
         tokio::spawn(retention.run(stopped)),
     ];
     tracing::info!(%address, "listening");

@@ -48,6 +48,24 @@ pub const ACTIVE_SECRETS: usize = 5;
 /// How long the old secret still signs after a rotation (design §3).
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
+/// How often a running replay gets its turn.
+pub const REPLAY_EVERY: Duration = Duration::from_millis(100);
+/// Deliveries a second that a replay makes where it does not say.
+pub const REPLAY_RATE: f64 = 100.0;
+/// Events that a replay looks at in one turn: a few milliseconds of reading.
+pub const REPLAY_CHUNK: usize = 500;
+/// Deliveries pending for a subscription above which its replay waits: so many a live event may find before it.
+pub const REPLAY_PENDING: usize = 200;
+/// Replays that run at once.
+pub const REPLAYS: usize = 100;
+
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
+/// Characters of an `Idempotency-Key`; a UUID has 36.
+pub const IDEMPOTENCY_KEY: usize = 255;
+/// Bearer tokens kept beside those of the settings.
+pub const TOKENS: usize = 1_000;
+
 /// Rows of one page where the caller names no `limit`, and at most.
 pub const PAGE_DEFAULT: usize = 50;
 /// See [`PAGE_DEFAULT`].
@@ -74,7 +92,9 @@ pub const ANSWER_HEAD: usize = 16 << 10;
 pub const ANSWER_HEADERS: usize = 64;
 /// Longest `Retry-After` that is obeyed; a receiver must not be able to park its deliveries for ever.
 pub const RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Attempts in a retry schedule.
+/// How long every attempt of a subscription fails before it is turned off (design §3).
+pub const FAILING: Duration = Duration::from_secs(5 * 24 * 3600);
+/// Attempts in a retry policy.
 pub const RETRY_STEPS: usize = 50;
 
 /// Store operations waiting for the writer; above it callers are told to come back (503).

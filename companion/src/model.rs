@@ -50,6 +50,11 @@ id!(
     DeliveryId, "dlv_"
 );
 
+id!(
+    /// Names one replay or recovery.
+    ReplayId, "rpl_"
+);
+
 /// Who wants which events, where.
 #[derive(Clone, Debug)]
 pub struct Subscription {
@@ -73,12 +78,99 @@ pub struct Subscription {
     pub format: Format,
     /// Free JSON object of its owner.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// How its deliveries are made.
+    pub options: Options,
     /// Signing secrets, newest first.
     pub secrets: Vec<Secret>,
+    /// When it goes off by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Since when every attempt has failed.
+    pub failing_since: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+/// What a subscription says of how its deliveries are made, as its owner wrote it; absent means the default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Conditions on the event (`condition`).
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<serde_json::Value>,
+    /// The payload template of format `template`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Media type of what the template makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Whether `ce-…` headers go out beside `webhook-…`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ce_headers: bool,
+    /// The retry policy (`retry::Policy`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<serde_json::Value>,
+    /// Attempts in a time, such as `100/s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<String>,
+    /// Attempts under way at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<usize>,
+    /// Whose deliveries wait for each other.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ordering: Ordering,
+    /// How deliveries are signed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub signing: Signing,
+    /// How the receiver shows that it wants deliveries.
+    #[serde(skip_serializing_if = "is_default")]
+    pub handshake: Handshake,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Whose deliveries wait for each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ordering {
+    /// Nobody's.
+    #[default]
+    None,
+    /// Those of one resource (the event's subject): one at a time, in the order accepted.
+    Resource,
+}
+
+/// How deliveries are signed (Standard Webhooks 1.0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signing {
+    /// HMAC-SHA256 with the subscription's own secrets: `v1,…`.
+    #[default]
+    Hmac,
+    /// Ed25519 with the companion's key, published at `/.well-known/jwks.json`: `v1a,…`.
+    Ed25519,
+}
+
+/// How a receiver shows that it wants deliveries, before the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Handshake {
+    /// It need not.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// It answers a POST with the `x-hook-secret` that this bore (REST Hooks).
+    #[serde(rename = "x-hook-secret")]
+    XHookSecret,
+    /// It answers OPTIONS with `webhook-allowed-origin` (CloudEvents HTTP 1.1 Web Hooks §4).
+    #[serde(rename = "cloudevents")]
+    CloudEvents,
 }
 
 /// `on` or `off`.
@@ -285,6 +377,108 @@ impl Outcome {
     }
 }
 
+/// Past events delivered to a subscription, or failed deliveries tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    /// Its name.
+    pub id: ReplayId,
+    /// What it does.
+    pub kind: ReplayKind,
+    /// For whom; `None` is for everybody (recovery only).
+    pub subscription: Option<SubscriptionId>,
+    /// What of the past.
+    pub range: ReplayRange,
+    /// Where it stands.
+    pub status: ReplayStatus,
+    /// It has looked at events up to this place in the order of acceptance.
+    pub position: i64,
+    /// The last event that it looks at.
+    pub last: i64,
+    /// Where it began.
+    pub first: i64,
+    /// Deliveries made, or begun anew.
+    pub made: u64,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What a replay is asked to look at; absent means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplayRange {
+    /// Events accepted from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Events accepted before then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Patterns of event types.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// Events of this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Deliveries with this status (recovery only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<DeliveryStatus>,
+    /// Deliveries in a time, such as `50/s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+}
+
+/// What a replay does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayKind {
+    /// Delivers past events to a subscription that has not had them.
+    Replay,
+    /// Begins a new round of failed deliveries.
+    Recover,
+}
+
+/// Where a replay stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayStatus {
+    /// It goes on.
+    Running,
+    /// It has looked at all.
+    Done,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+/// A bearer token of the API, without the token itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its name, `tok_…`.
+    pub id: String,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// What it allows.
+    pub scope: Scope,
+    /// Free text of its owner.
+    pub description: Option<String>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// All but handing over events.
+    Admin,
+    /// To look, not to change.
+    Read,
+    /// To hand over events, and nothing else.
+    Ingest,
+}
+
 /// Writes that no rule of a filter named, alike but for their ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -318,6 +512,12 @@ macro_rules! words {
     };
 }
 
+words!(ReplayKind { Replay = "replay", Recover = "recover" });
+words!(ReplayStatus { Running = "running", Done = "done", Cancelled = "cancelled" });
+words!(Scope { Admin = "admin", Read = "read", Ingest = "ingest" });
+words!(Ordering { None = "none", Resource = "resource" });
+words!(Signing { Hmac = "hmac", Ed25519 = "ed25519" });
+words!(Handshake { None = "none", XHookSecret = "x-hook-secret", CloudEvents = "cloudevents" });
 words!(SubscriptionStatus { On = "on", Off = "off" });
 words!(Format { Standard = "standard", Raw = "raw" });
 words!(DeliveryStatus { Pending = "pending", Delivered = "delivered", Exhausted = "exhausted", Cancelled = "cancelled" });

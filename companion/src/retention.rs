@@ -106,7 +106,7 @@ mod tests {
         };
         let batch = (0..2 * limits::PRUNE_CHUNK + 1)
             .map(|number| NewEvent { event: event(number), deliveries: Vec::new() });
-        store.accept(batch.collect(), start(), start()).await.unwrap();
+        store.accept(batch.collect(), start()).await.unwrap();
         let clock = Arc::new(ManualClock::at(start()));
         let retention = Retention { store, keep: 30 * DAY, clock: clock.clone(), metrics: Arc::default() };
         (retention, clock)

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Api;
+use super::access::Caller;
 use super::error::Problem;
-use super::{Api, Params, page_limit, word};
+use super::request::{Params, cut, page_limit, word};
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, SubscriptionStatus};
-use crate::store::DeliveryQuery;
+use crate::store::{DeliveryQuery, Note};
 
 /// Parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -39,9 +41,7 @@ pub(super) async fn list(
         limit: limit + 1,
     };
     let mut deliveries = api.store.deliveries(query).await?;
-    let more = deliveries.len() > limit;
-    deliveries.truncate(limit);
-    let next_cursor = deliveries.last().filter(|_| more).map(|delivery| delivery.id.clone());
+    let next_cursor = cut(&mut deliveries, limit, |delivery| delivery.id.0.clone());
     let data: Vec<Value> = deliveries.iter().map(representation).collect();
     Ok(Json(json!({ "data": data, "next_cursor": next_cursor })))
 }
@@ -57,6 +57,7 @@ pub(super) async fn read(
 /// Begins a new round of attempts, whatever the delivery's status; it keeps its id.
 pub(super) async fn redeliver(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = DeliveryId(id);
@@ -66,7 +67,10 @@ pub(super) async fn redeliver(
         let problem = Problem::new(StatusCode::CONFLICT, "its subscription is off or was deleted");
         return Err(problem.with("/subscription", format!("turn {} on first", delivery.subscription)));
     }
-    let subscription = api.store.redeliver(id.clone(), api.clock.now()).await?;
+    let now = api.clock.now();
+    let note =
+        Note { audit: Some(caller.audit("delivery.redeliver", id.as_str(), None, now)), ..Note::default() };
+    let subscription = api.store.redeliver(id.clone(), note, now).await?;
     api.queue.publish([subscription]);
     Ok((StatusCode::ACCEPTED, Json(whole(&api, &id).await?)).into_response())
 }

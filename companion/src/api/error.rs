@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::members::Fault;
 use crate::store::StoreError;
 
 /// Seconds after which a caller who was told 503 may come back.
@@ -18,7 +19,7 @@ const COME_BACK_S: u16 = 1;
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
-    errors: Vec<FieldError>,
+    errors: Vec<Fault>,
     hint: Option<Hint>,
 }
 
@@ -31,15 +32,6 @@ enum Hint {
     ComeBack,
 }
 
-/// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct FieldError {
-    /// JSON pointer (RFC 6901) into the request's body, or the name of the parameter or header.
-    pub(crate) field: String,
-    /// What is allowed there.
-    pub(crate) detail: String,
-}
-
 #[derive(Serialize)]
 struct Body<'a> {
     #[serde(rename = "type")]
@@ -48,7 +40,7 @@ struct Body<'a> {
     status: u16,
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    errors: &'a [Fault],
 }
 
 impl Problem {
@@ -63,7 +55,7 @@ impl Problem {
     }
 
     /// 422: what was sent can be read, and says something that is not allowed.
-    pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn fields(errors: Vec<Fault>) -> Self {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are not allowed") }
     }
 
@@ -77,6 +69,11 @@ impl Problem {
         let problem =
             Self::new(StatusCode::UNAUTHORIZED, "a valid bearer token is needed: `authorization: Bearer …`");
         Self { hint: Some(Hint::Authenticate), ..problem }
+    }
+
+    /// 403.
+    pub(crate) fn forbidden(scope: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, format!("a token of scope `{scope}` does not allow this"))
     }
 
     /// 413.
@@ -95,8 +92,14 @@ impl Problem {
 
     /// Adds the place of the fault.
     pub(crate) fn with(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
-        self.errors.push(FieldError { field: field.into(), detail: detail.into() });
+        self.errors.push(Fault::new(field, detail));
         self
+    }
+}
+
+impl From<Vec<Fault>> for Problem {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self::fields(faults)
     }
 }
 
@@ -108,6 +111,15 @@ impl From<StoreError> for Problem {
                 StatusCode::CONFLICT,
                 "somebody else changed this resource at the same time; read it again",
             ),
+            StoreError::Repeated { resource, same: true } => Self::new(
+                StatusCode::CONFLICT,
+                format!("this Idempotency-Key was used before; it made {resource}"),
+            ),
+            StoreError::Repeated { same: false, .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "this Idempotency-Key was used before, for another request",
+            )
+            .with("idempotency-key", "must be new for each request"),
             StoreError::Busy => Self::busy("more is being written than the disk takes; try again"),
             StoreError::Unavailable(source) => {
                 tracing::error!(error = format!("{source:#}"), "the store did not answer a request");

@@ -17,12 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::Problem;
-use super::{ACK, Api, Params, ingest_permit, page_limit, read_body};
-use crate::clock::random_id_bytes;
+use super::request::{Params, cut, ingest_permit, page_limit, read_body};
+use super::{ACK, Api};
 use crate::cloudevents::{self, Refusal};
 use crate::limits;
-use crate::model::{DeliveryId, Event};
-use crate::retry::later;
+use crate::model::Event;
 use crate::store::{Acceptance, AcceptedEvent, EventQuery, NewEvent};
 use crate::telemetry::Metrics;
 
@@ -105,19 +104,12 @@ async fn accept(api: &Api, events: Vec<Event>, now: Timestamp) -> Result<Vec<Acc
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let events: Vec<NewEvent> = events
-        .into_iter()
-        .map(|event| {
-            let wanted_by = api.directory.matching(&event.event_type, event.tenant.as_deref());
-            let deliveries =
-                wanted_by.into_iter().map(|id| (DeliveryId::new(now, random_id_bytes()), id)).collect();
-            NewEvent { event, deliveries }
-        })
+    let events: Vec<NewEvent> = events.into_iter().map(|event| api.directory.address(event, now)).collect();
+    let wanted_by: Vec<Vec<_>> = events
+        .iter()
+        .map(|event| event.deliveries.iter().map(|delivery| delivery.subscription.clone()).collect())
         .collect();
-    let wanted_by: Vec<Vec<_>> =
-        events.iter().map(|event| event.deliveries.iter().map(|(_, id)| id.clone()).collect()).collect();
-    let due_at = later(now, api.schedule.first());
-    let acceptances = api.store.accept(events, due_at, now).await?;
+    let acceptances = api.store.accept(events, now).await?;
     let accepted =
         acceptances.iter().zip(wanted_by).filter(|(acceptance, _)| **acceptance == Acceptance::Accepted);
     let woken: Vec<_> = accepted.flat_map(|(_, ids)| ids).collect();
@@ -160,9 +152,7 @@ pub(super) async fn list(
         limit: limit + 1,
     };
     let mut events = api.store.events(query).await?;
-    let more = events.len() > limit;
-    events.truncate(limit);
-    let next_cursor = events.last().filter(|_| more).map(|event| event.seq.to_string());
+    let next_cursor = cut(&mut events, limit, |event| event.seq.to_string());
     let data = events.iter().map(representation).collect::<Result<Vec<_>, _>>()?;
     Ok(Json(Page { data, next_cursor }))
 }

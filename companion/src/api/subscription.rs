@@ -4,58 +4,96 @@
 //! like a PUT, so one set of rules holds however a subscription changes.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::error::{FieldError, Problem};
+use super::error::Problem;
+use super::request::object;
+use super::tokens::time_to_come;
 use crate::limits;
 use crate::matcher::Pattern;
-use crate::model::{Format, Secret, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::members::{Fault, Members};
+use crate::model::{
+    Format, Handshake, Options, Ordering, Secret, Signing, Subscription, SubscriptionId, SubscriptionStatus,
+};
+use crate::rate::Rate;
+use crate::retry::Policy;
 use crate::signature;
 
 /// Shown, but not the caller's to write; accepted and ignored, so that what was read can be sent back.
-const READ_ONLY: &[&str] = &["id", "off_reason", "created_at", "updated_at", "previous_secret_expires_at"];
+const READ_ONLY: &[&str] =
+    &["id", "off_reason", "failing_since", "created_at", "updated_at", "previous_secret_expires_at"];
 
 /// What a caller writes of a subscription; the rest is ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fields {
     pub(super) target_url: String,
     events: Vec<String>,
-    status: SubscriptionStatus,
+    pub(super) status: SubscriptionStatus,
     description: Option<String>,
     tenant: Option<String>,
     format: Format,
     metadata: Map<String, Value>,
+    pub(super) options: Options,
+    pub(super) expires_at: Option<Timestamp>,
     pub(super) secret: Option<Vec<u8>>,
 }
 
+/// A subscription as the API shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct Representation<'a> {
+    id: &'a SubscriptionId,
+    target_url: &'a str,
+    events: &'a [String],
+    status: SubscriptionStatus,
+    /// Why it is off, where the companion turned it off.
+    off_reason: Option<&'a str>,
+    description: Option<&'a str>,
+    tenant: Option<&'a str>,
+    #[serde(rename = "match")]
+    condition: Option<&'a Value>,
+    format: Format,
+    template: Option<&'a str>,
+    content_type: Option<&'a str>,
+    ce_headers: bool,
+    /// `null`: the companion's default.
+    retry: Option<&'a Value>,
+    rate_limit: Option<&'a str>,
+    max_in_flight: Option<usize>,
+    ordering: Ordering,
+    signing: Signing,
+    handshake: Handshake,
+    metadata: &'a Map<String, Value>,
+    expires_at: Option<Timestamp>,
+    /// Since when every attempt has failed.
+    failing_since: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    /// In the answer to its making and to its rotation alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    /// In the answer to a rotation alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) previous_secret_expires_at: Option<Timestamp>,
+}
+
 /// Reads the fields of a create or replace; all faults at once.
-pub(super) fn read(body: &[u8]) -> Result<Fields, Problem> {
-    fields(object(body)?)
+pub(super) fn read(body: &[u8], now: Timestamp) -> Result<Fields, Problem> {
+    fields(object(body)?, None, now)
+}
+
+/// Reads the fields of a replace.
+pub(super) fn replaced(current: &Subscription, body: &[u8], now: Timestamp) -> Result<Fields, Problem> {
+    fields(object(body)?, Some(current), now)
 }
 
 /// Applies a merge patch to a subscription and reads the result.
-pub(super) fn patched(current: &Subscription, patch: &[u8]) -> Result<Fields, Problem> {
-    let mut value = json!({
-        "target_url": current.target_url,
-        "events": current.events,
-        "status": current.status,
-        "description": current.description,
-        "tenant": current.tenant,
-        "format": current.format,
-        "metadata": current.metadata,
-    });
+pub(super) fn patched(current: &Subscription, patch: &[u8], now: Timestamp) -> Result<Fields, Problem> {
+    let mut value = serde_json::to_value(representation(current)).unwrap_or_default();
     merge(&mut value, Value::Object(object(patch)?));
     match value {
-        Value::Object(map) => fields(map),
+        Value::Object(map) => fields(map, Some(current), now),
         _ => Err(Problem::malformed("", "must be a JSON object")),
-    }
-}
-
-fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Problem::malformed("", "must be a JSON object")),
-        Err(error) => Err(Problem::malformed("", format!("is not JSON: {error}"))),
     }
 }
 
@@ -78,129 +116,103 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// Collects faults while fields are taken out of a body.
-struct Reader {
+fn fields(
     map: Map<String, Value>,
-    errors: Vec<FieldError>,
-}
-
-impl Reader {
-    fn fault(&mut self, field: &str, detail: impl Into<String>) {
-        self.errors.push(FieldError { field: format!("/{field}"), detail: detail.into() });
-    }
-
-    /// Takes a string; `None` where it is absent, null, or faulty (and then noted).
-    fn text(&mut self, field: &str, most: usize) -> Option<String> {
-        match self.map.remove(field) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) if !text.is_empty() && text.len() <= most => Some(text),
-            Some(_) => {
-                self.fault(field, format!("must be a string of 1 to {most} bytes"));
-                None
-            }
-        }
-    }
-
-    fn word<T: Copy>(
-        &mut self,
-        field: &str,
-        default: T,
-        of: impl Fn(&str) -> Option<T>,
-        words: &[&str],
-    ) -> T {
-        let found = match self.map.remove(field) {
-            None | Some(Value::Null) => Some(default),
-            Some(Value::String(text)) => of(&text),
-            Some(_) => None,
-        };
-        found.unwrap_or_else(|| {
-            self.fault(field, format!("must be one of {}", words.join(", ")));
-            default
-        })
-    }
-
-    fn events(&mut self) -> Vec<String> {
-        let Some(Value::Array(entries)) = self.map.remove("events") else {
-            self.fault("events", "must be a list of event types, such as [\"contact.*\"]");
-            return Vec::new();
-        };
-        if entries.is_empty() || entries.len() > limits::SUBSCRIPTION_EVENTS {
-            self.fault("events", format!("must have 1 to {} entries", limits::SUBSCRIPTION_EVENTS));
-        }
-        let mut events = Vec::with_capacity(entries.len());
-        for (index, entry) in entries.into_iter().enumerate() {
-            let parsed = entry.as_str().ok_or("must be a string".to_owned()).and_then(Pattern::parse);
-            match parsed {
-                Ok(pattern) => events.push(pattern.to_string()),
-                Err(detail) => self.fault(&format!("events/{index}"), detail),
-            }
-        }
-        events.sort_unstable();
-        events.dedup();
-        events
-    }
-
-    fn metadata(&mut self) -> Map<String, Value> {
-        match self.map.remove("metadata") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(map)) if Value::Object(map.clone()).to_string().len() <= limits::METADATA => {
-                map
-            }
-            Some(_) => {
-                self.fault(
-                    "metadata",
-                    format!("must be a JSON object of at most {} bytes", limits::METADATA),
-                );
-                Map::new()
-            }
-        }
-    }
-
-    fn secret(&mut self) -> Option<Vec<u8>> {
-        match self.map.remove("secret") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => {
-                signature::parse_secret(&text).map_err(|detail| self.fault("secret", detail)).ok()
-            }
-            Some(_) => {
-                self.fault("secret", "must be a string");
-                None
-            }
-        }
-    }
-}
-
-fn fields(map: Map<String, Value>) -> Result<Fields, Problem> {
-    let mut reader = Reader { map, errors: Vec::new() };
+    current: Option<&Subscription>,
+    now: Timestamp,
+) -> Result<Fields, Problem> {
+    let mut members = Members::new("", map);
     for field in READ_ONLY {
-        reader.map.remove(*field);
+        members.take(field);
     }
-    let had_target = reader.map.contains_key("target_url");
-    let target_url = reader.text("target_url", limits::TARGET_URL);
-    if !had_target {
-        reader.fault("target_url", "is missing");
+    if !members.has("target_url") {
+        members.fault("target_url", "is missing");
     }
     let fields = Fields {
-        target_url: target_url.unwrap_or_default(),
-        events: reader.events(),
-        status: reader.word(
+        target_url: members.text("target_url", limits::TARGET_URL).unwrap_or_default(),
+        events: events(&mut members),
+        status: members.word(
             "status",
             SubscriptionStatus::On,
             SubscriptionStatus::of,
             SubscriptionStatus::WORDS,
         ),
-        description: reader.text("description", limits::SHORT_TEXT),
-        tenant: reader.text("tenant", limits::SHORT_TEXT),
-        format: reader.word("format", Format::Standard, Format::of, Format::WORDS),
-        metadata: reader.metadata(),
-        secret: reader.secret(),
+        description: members.text("description", limits::SHORT_TEXT),
+        tenant: members.text("tenant", limits::SHORT_TEXT),
+        format: members.word("format", Format::Standard, Format::of, Format::WORDS),
+        metadata: metadata(&mut members),
+        options: options(&mut members),
+        expires_at: expires_at(&mut members, current, now),
+        secret: members.read("secret", signature::parse_secret),
     };
-    for field in std::mem::take(&mut reader.map).keys() {
-        reader.fault(&field.replace('~', "~0").replace('/', "~1"), "is not a field of a subscription");
+    members.finish("a subscription")?;
+    Ok(fields)
+}
+
+fn options(members: &mut Members) -> Options {
+    let most = limits::IN_FLIGHT as u64;
+    Options {
+        retry: members.take("retry").and_then(|retry| {
+            let read = Policy::parse(&retry, "/retry").map_err(|faults| members.faults(faults));
+            read.ok().map(|_| retry)
+        }),
+        rate_limit: members.read("rate_limit", |text| text.parse::<Rate>().map(|rate| rate.to_string())),
+        max_in_flight: members.count("max_in_flight", 1..=most).and_then(|count| usize::try_from(count).ok()),
+        ordering: members.word("ordering", Ordering::None, Ordering::of, Ordering::WORDS),
+        signing: members.word("signing", Signing::Hmac, Signing::of, Signing::WORDS),
+        handshake: members.word("handshake", Handshake::None, Handshake::of, Handshake::WORDS),
+        condition: members.take("match"),
+        template: members.text("template", limits::METADATA),
+        content_type: members.text("content_type", limits::SHORT_TEXT),
+        ce_headers: members.switch("ce_headers"),
     }
-    match reader.errors.as_slice() {
-        [] => Ok(fields),
-        _ => Err(Problem::fields(reader.errors)),
+}
+
+/// A time that has passed is refused, unless it stands there already.
+fn expires_at(members: &mut Members, current: Option<&Subscription>, now: Timestamp) -> Option<Timestamp> {
+    let known = current.and_then(|current| current.expires_at);
+    members.read("expires_at", |text| match text.parse::<Timestamp>() {
+        Ok(time) if Some(time) == known => Ok(time),
+        _ => time_to_come(text, now),
+    })
+}
+
+fn events(members: &mut Members) -> Vec<String> {
+    let Some(Value::Array(entries)) = members.take("events") else {
+        members.fault("events", "must be a list of event types, such as [\"contact.*\"]");
+        return Vec::new();
+    };
+    let mut events = patterns(members, &entries);
+    events.sort_unstable();
+    events.dedup();
+    events
+}
+
+/// Reads the entries of the member `events`; those that are no patterns are faults.
+pub(super) fn patterns(members: &mut Members, entries: &[Value]) -> Vec<String> {
+    if entries.is_empty() || entries.len() > limits::SUBSCRIPTION_EVENTS {
+        members.fault("events", format!("must have 1 to {} entries", limits::SUBSCRIPTION_EVENTS));
+        return Vec::new();
+    }
+    let mut patterns = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        match entry.as_str().ok_or("must be a string".to_owned()).and_then(Pattern::parse) {
+            Ok(pattern) => patterns.push(pattern.to_string()),
+            Err(detail) => members.faults([Fault::new(format!("/events/{index}"), detail)]),
+        }
+    }
+    patterns
+}
+
+fn metadata(members: &mut Members) -> Map<String, Value> {
+    let map = members.object("metadata").unwrap_or_default();
+    let value = Value::Object(map);
+    if value.to_string().len() > limits::METADATA {
+        members.fault("metadata", format!("must be a JSON object of at most {} bytes", limits::METADATA));
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
     }
 }
 
@@ -219,7 +231,10 @@ impl Fields {
             description: None,
             format: Format::Standard,
             metadata: Map::new(),
+            options: Options::default(),
             secrets: vec![Secret { key, expires_at: None }],
+            expires_at: None,
+            failing_since: None,
             created_at: now,
             updated_at: now,
         };
@@ -239,11 +254,14 @@ impl Fields {
             target_url: self.target_url,
             events: self.events,
             off_reason: current.off_reason.clone().filter(|_| self.status == SubscriptionStatus::Off),
+            failing_since: current.failing_since.filter(|_| self.status == current.status),
             status: self.status,
             description: self.description,
             format: self.format,
             metadata: self.metadata,
+            options: self.options,
             secrets,
+            expires_at: self.expires_at,
             created_at: current.created_at,
             updated_at: now,
         }
@@ -268,48 +286,60 @@ pub(super) fn rotated(
 }
 
 /// A subscription as the API shows it: without its secret.
-pub(super) fn representation(subscription: &Subscription) -> Value {
-    json!({
-        "id": subscription.id,
-        "target_url": subscription.target_url,
-        "events": subscription.events,
-        "status": subscription.status,
-        "off_reason": subscription.off_reason,
-        "description": subscription.description,
-        "tenant": subscription.tenant,
-        "format": subscription.format,
-        "metadata": subscription.metadata,
-        "created_at": subscription.created_at.to_string(),
-        "updated_at": subscription.updated_at.to_string(),
-    })
+pub(super) fn representation(subscription: &Subscription) -> Representation<'_> {
+    let options = &subscription.options;
+    Representation {
+        id: &subscription.id,
+        target_url: &subscription.target_url,
+        events: &subscription.events,
+        status: subscription.status,
+        off_reason: subscription.off_reason.as_deref(),
+        description: subscription.description.as_deref(),
+        tenant: subscription.tenant.as_deref(),
+        condition: options.condition.as_ref(),
+        format: subscription.format,
+        template: options.template.as_deref(),
+        content_type: options.content_type.as_deref(),
+        ce_headers: options.ce_headers,
+        retry: options.retry.as_ref(),
+        rate_limit: options.rate_limit.as_deref(),
+        max_in_flight: options.max_in_flight,
+        ordering: options.ordering,
+        signing: options.signing,
+        handshake: options.handshake,
+        metadata: &subscription.metadata,
+        expires_at: subscription.expires_at,
+        failing_since: subscription.failing_since,
+        created_at: subscription.created_at,
+        updated_at: subscription.updated_at,
+        secret: None,
+        previous_secret_expires_at: None,
+    }
 }
 
 /// As [`representation`], with the current secret: shown once, when it is made.
-pub(super) fn with_secret(subscription: &Subscription) -> Value {
-    let mut value = representation(subscription);
-    if let Some(secret) = subscription.secrets.first() {
-        value["secret"] = signature::secret_text(&secret.key).into();
-    }
-    value
+pub(super) fn with_secret(subscription: &Subscription) -> Representation<'_> {
+    let secret = subscription.secrets.first().map(|secret| signature::secret_text(&secret.key));
+    Representation { secret, ..representation(subscription) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn faults(body: &str) -> Vec<String> {
-        let problem = format!("{:?}", read(body.as_bytes()).unwrap_err());
+        let problem = format!("{:?}", read(body.as_bytes(), Timestamp::UNIX_EPOCH).unwrap_err());
         problem
-            .match_indices("field: \"")
+            .match_indices("pointer: \"")
             .map(|(at, found)| problem[at + found.len()..].split('"').next().unwrap_or_default().to_owned())
             .collect()
     }
 
     #[test]
     fn two_fields_are_enough() {
-        let fields =
-            read(br#"{"target_url":"https://example.com/","events":["contact.*","contact.*","a.b"]}"#)
-                .unwrap();
+        let body = br#"{"target_url":"https://example.com/","events":["contact.*","contact.*","a.b"]}"#;
+        let fields = read(body, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(fields.events, ["a.b", "contact.*"]);
         assert_eq!((fields.status, fields.format), (SubscriptionStatus::On, Format::Standard));
     }
@@ -341,10 +371,13 @@ mod tests {
     fn a_patch_changes_what_it_names_and_null_resets() {
         let now = Timestamp::UNIX_EPOCH;
         let body = br#"{"target_url":"https://example.com/","events":["*"],"description":"d","metadata":{"a":1,"b":2}}"#;
-        let subscription = read(body).unwrap().create(SubscriptionId("sub_1".into()), vec![1; 32], now);
-        let fields =
-            patched(&subscription, br#"{"status":"off","description":null,"metadata":{"a":null,"c":3}}"#)
-                .unwrap();
+        let subscription = read(body, now).unwrap().create(SubscriptionId("sub_1".into()), vec![1; 32], now);
+        let fields = patched(
+            &subscription,
+            br#"{"status":"off","description":null,"metadata":{"a":null,"c":3}}"#,
+            now,
+        )
+        .unwrap();
         let changed = fields.change(&subscription, now);
         assert_eq!(
             (changed.revision, changed.status, changed.description.as_deref()),
@@ -352,23 +385,24 @@ mod tests {
         );
         assert_eq!(Value::Object(changed.metadata), json!({"b": 2, "c": 3}));
         assert_eq!(changed.secrets, subscription.secrets);
-        assert!(patched(&subscription, br#"{"events":null}"#).is_err());
+        assert!(patched(&subscription, br#"{"events":null}"#, now).is_err());
     }
 
     #[test]
     fn what_was_read_can_be_sent_back() {
         let now = Timestamp::UNIX_EPOCH;
         let body = br#"{"target_url":"https://example.com/","events":["*"],"tenant":"blue"}"#;
-        let fields = read(body).unwrap();
-        let shown = representation(&fields.clone().create(SubscriptionId("sub_1".into()), vec![1; 32], now));
-        assert_eq!(read(shown.to_string().as_bytes()).unwrap(), fields);
+        let fields = read(body, now).unwrap();
+        let subscription = fields.clone().create(SubscriptionId("sub_1".into()), vec![1; 32], now);
+        let shown = representation(&subscription);
+        assert_eq!(read(&serde_json::to_vec(&shown).unwrap(), now).unwrap(), fields);
     }
 
     #[test]
     fn rotation_keeps_the_old_secret_for_its_overlap() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let body = br#"{"target_url":"https://example.com/","events":["*"]}"#;
-        let first = read(body).unwrap().create(SubscriptionId("sub_1".into()), vec![1; 32], at(0));
+        let first = read(body, at(0)).unwrap().create(SubscriptionId("sub_1".into()), vec![1; 32], at(0));
         let second = rotated(&first, vec![2; 32], at(10), at(100));
         let third = rotated(&second, vec![3; 32], at(50), at(150));
         let expiries: Vec<_> =

@@ -4,25 +4,29 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::extract::{Extension, Path, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::Api;
+use super::access::Caller;
 use super::deliveries::attempt;
-use super::error::{FieldError, Problem};
-use super::subscription::{Fields, patched, read as read_fields, representation, rotated, with_secret};
-use super::{Api, Params, page_limit, read_body, word};
+use super::error::Problem;
+use super::request::{Params, check_match, cut, etag, idempotency, page_limit, read_body, word};
+use super::subscription::{self, Fields, Representation, representation, rotated, with_secret};
 use crate::clock::random_id_bytes;
 use crate::limits;
+use crate::members::Fault;
 use crate::model::{Attempt, DeliveryId, Event, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::payload;
-use crate::retry::later;
+use crate::retry::{Planned, later};
 use crate::sender::Parcel;
 use crate::signature;
-use crate::store::{StoreError, SubscriptionQuery};
+use crate::store::{Note, StoreError, SubscriptionQuery};
 
 /// Bytes of a signing key that we make (Standard Webhooks: 24 to 64).
 const KEY_BYTES: usize = 32;
@@ -30,19 +34,42 @@ const KEY_BYTES: usize = 32;
 /// Makes a subscription; the answer alone bears its secret.
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let fields = read_fields(&read_body(&headers, body, limits::API_BODY).await?)?;
-    vet(&api, &fields).await?;
+    let body = read_body(&headers, body, limits::API_BODY).await?;
     let now = api.clock.now();
+    let fields = subscription::read(&body, now)?;
+    vet(&api, &fields).await?;
     let subscription = fields.create(SubscriptionId::new(now, random_id_bytes()), new_key()?, now);
+    let id = subscription.id.as_str();
+    let note = Note {
+        audit: Some(caller.audit("subscription.create", id, None, now)),
+        idempotency: idempotency(&headers, &caller, "/v1/subscriptions", &body, id, now)?,
+        news: Vec::new(),
+    };
     let _change = api.directory.change().await;
-    api.store.create_subscription(subscription.clone()).await?;
-    let location = format!("/v1/subscriptions/{}", subscription.id);
-    let answer = with_secret(&subscription);
+    match api.store.create_subscription(subscription.clone(), note).await {
+        Err(StoreError::Repeated { resource, same: true }) => {
+            return Ok(made(&find(&api, resource).await?));
+        }
+        other => other?,
+    }
+    let answer = made(&subscription);
     api.directory.put(subscription);
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(answer)).into_response())
+    Ok(answer)
+}
+
+fn made(subscription: &Subscription) -> Response {
+    let location = format!("/v1/subscriptions/{}", subscription.id);
+    let headers = [(LOCATION, location), (ETAG, etag(subscription.revision))];
+    (StatusCode::CREATED, headers, Json(with_secret(subscription))).into_response()
+}
+
+/// A subscription with its entity tag.
+fn shown(subscription: &Subscription) -> Response {
+    ([(ETAG, etag(subscription.revision))], Json(representation(subscription))).into_response()
 }
 
 /// Parameters of the list.
@@ -55,11 +82,18 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
+/// A page of the list.
+#[derive(Debug, Serialize)]
+struct Page<'a> {
+    data: Vec<Representation<'a>>,
+    next_cursor: Option<String>,
+}
+
 /// A page of subscriptions, oldest first.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Params(params): Params<ListParams>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let limit = page_limit(params.limit)?;
     let query = SubscriptionQuery {
         tenant: params.tenant,
@@ -68,40 +102,39 @@ pub(super) async fn list(
         limit: limit + 1,
     };
     let mut subscriptions = api.store.subscriptions(query).await?;
-    let more = subscriptions.len() > limit;
-    subscriptions.truncate(limit);
-    let next_cursor = subscriptions.last().filter(|_| more).map(|last| last.id.clone());
-    let data: Vec<Value> = subscriptions.iter().map(representation).collect();
-    Ok(Json(json!({ "data": data, "next_cursor": next_cursor })))
+    let next_cursor = cut(&mut subscriptions, limit, |last| last.id.0.clone());
+    let data = subscriptions.iter().map(representation).collect();
+    Ok(Json(Page { data, next_cursor }).into_response())
 }
 
 /// One subscription.
-pub(super) async fn read(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(representation(&find(&api, id).await?)))
+pub(super) async fn read(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(shown(&find(&api, id).await?))
 }
 
 /// Replaces what is the caller's to write; the secret stays where none is given.
 pub(super) async fn replace(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
-    let fields = read_fields(&read_body(&headers, body, limits::API_BODY).await?)?;
+) -> Result<Response, Problem> {
+    let body = read_body(&headers, body, limits::API_BODY).await?;
     let current = find(&api, id).await?;
-    change(&api, &current, fields).await
+    check_match(&headers, current.revision)?;
+    let fields = subscription::replaced(&current, &body, api.clock.now())?;
+    change(&api, &caller, &current, fields).await
 }
 
 /// Changes what a merge patch names.
 pub(super) async fn patch(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !matches!(
         media_type.split(';').next().map(str::trim),
@@ -115,18 +148,24 @@ pub(super) async fn patch(
     }
     let patch = read_body(&headers, body, limits::API_BODY).await?;
     let current = find(&api, id).await?;
-    let fields = patched(&current, &patch)?;
-    change(&api, &current, fields).await
+    check_match(&headers, current.revision)?;
+    let fields = subscription::patched(&current, &patch, api.clock.now())?;
+    change(&api, &caller, &current, fields).await
 }
 
 /// Removes a subscription; its pending deliveries are cancelled, its past ones stay.
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let id = SubscriptionId(id);
     let _change = api.directory.change().await;
-    api.store.delete_subscription(id.clone()).await.map_err(named)?;
+    check_match(&headers, find(&api, id.clone()).await?.revision)?;
+    let audit = Some(caller.audit("subscription.delete", &id, None, api.clock.now()));
+    let id = SubscriptionId(id);
+    let note = Note { audit, ..Note::default() };
+    api.store.delete_subscription(id.clone(), note).await.map_err(named)?;
     api.directory.remove(&id);
     api.queue.publish([id]);
     Ok(StatusCode::NO_CONTENT)
@@ -135,16 +174,50 @@ pub(super) async fn delete(
 /// Makes a new secret; the old one signs too until its overlap ends.
 pub(super) async fn rotate_secret(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let current = find(&api, id).await?;
+    check_match(&headers, current.revision)?;
     let now = api.clock.now();
     let overlap_ends_at = later(now, limits::SECRET_OVERLAP);
     let next = rotated(&current, new_key()?, now, overlap_ends_at);
+    let audit = Some(caller.audit("subscription.rotate-secret", next.id.as_str(), None, now));
+    write(&api, next.clone(), Note { audit, ..Note::default() }).await?;
     let mut answer = with_secret(&next);
-    answer["previous_secret_expires_at"] = overlap_ends_at.to_string().into();
-    write(&api, next).await?;
-    Ok(Json(answer))
+    answer.previous_secret_expires_at = Some(overlap_ends_at);
+    Ok(([(ETAG, etag(next.revision))], Json(answer)).into_response())
+}
+
+/// Parameters of the preview.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PreviewParams {
+    status: Option<u16>,
+    retry_after: Option<u64>,
+}
+
+/// When the attempts of a delivery made now would run.
+#[derive(Debug, Serialize)]
+pub(super) struct Preview {
+    attempts: Vec<Planned>,
+}
+
+/// When the attempts of a delivery made now would run, were the receiver to answer each with `status` (500) and
+/// `retry-after` (none).
+pub(super) async fn retry_preview(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Params(params): Params<PreviewParams>,
+) -> Result<Json<Preview>, Problem> {
+    let status = params.status.unwrap_or(500);
+    if !(200..=599).contains(&status) {
+        return Err(Problem::malformed("status", "must be an HTTP status from 200 to 599"));
+    }
+    let entry = api.directory.get(&SubscriptionId(id)).ok_or_else(|| Problem::not_found("subscription"))?;
+    let outcome = Outcome::Answered { status, retry_after_s: params.retry_after, instruction: None };
+    Ok(Json(Preview { attempts: entry.retry.preview(&outcome, api.clock.now()) }))
 }
 
 /// Sends a `gatehook.ping` at once, whatever the status, and answers with how it went. Nothing is stored or retried.
@@ -177,7 +250,7 @@ pub(super) async fn ping(
     Ok(Json(attempt(&Attempt { number: 1, started_at: now, duration_ms, outcome, answer })))
 }
 
-fn ping_event(id: &DeliveryId, now: jiff::Timestamp) -> Event {
+fn ping_event(id: &DeliveryId, now: Timestamp) -> Event {
     Event {
         id: id.0.clone(),
         source: "gatehook".into(),
@@ -203,35 +276,53 @@ fn named(error: StoreError) -> Problem {
 }
 
 async fn vet(api: &Api, fields: &Fields) -> Result<(), Problem> {
-    let fault = |blocked: crate::target::Blocked| FieldError {
-        field: "/target_url".into(),
-        detail: blocked.to_string(),
-    };
-    api.directory
-        .guard()
-        .vet(&fields.target_url)
-        .await
-        .map_err(|blocked| Problem::fields(vec![fault(blocked)]))?;
+    let vetted = api.directory.guard().vet(&fields.target_url).await;
+    vetted.map_err(|blocked| Problem::fields(vec![Fault::new("/target_url", blocked.to_string())]))?;
     Ok(())
 }
 
-async fn change(api: &Api, current: &Subscription, fields: Fields) -> Result<Json<Value>, Problem> {
+async fn change(
+    api: &Api,
+    caller: &Caller,
+    current: &Subscription,
+    fields: Fields,
+) -> Result<Response, Problem> {
     if fields.target_url != current.target_url {
         vet(api, &fields).await?;
     }
-    let next = fields.change(current, api.clock.now());
-    let answer = representation(&next);
-    write(api, next).await?;
-    Ok(Json(answer))
+    let now = api.clock.now();
+    let next = fields.change(current, now);
+    let audit = caller.audit("subscription.update", next.id.as_str(), changed(current, &next), now);
+    let news = match next.status == current.status {
+        true => Vec::new(),
+        false => api.directory.news(&next, now),
+    };
+    let answer = shown(&next);
+    write(api, next, Note { audit: Some(audit), news, idempotency: None }).await?;
+    Ok(answer)
+}
+
+/// The names of the fields that differ, as JSON; their values may be secret.
+fn changed(current: &Subscription, next: &Subscription) -> Option<String> {
+    let value = |subscription| serde_json::to_value(representation(subscription)).unwrap_or_default();
+    let (old, new) = (value(current), value(next));
+    let names = new.as_object()?.iter().filter(|(name, value)| old.get(*name) != Some(value));
+    let mut names: Vec<_> =
+        names.map(|(name, _)| name.as_str()).filter(|name| *name != "updated_at").collect();
+    if current.secrets != next.secrets {
+        names.push("secret");
+    }
+    Some(Value::from(names).to_string())
 }
 
 /// Writes a new revision to the store, then to the directory, and has the worker look at it.
-async fn write(api: &Api, next: Subscription) -> Result<(), Problem> {
+async fn write(api: &Api, next: Subscription, note: Note) -> Result<(), Problem> {
     let _change = api.directory.change().await;
-    api.store.update_subscription(next.clone()).await.map_err(named)?;
+    let wanted_by = note.wanted_by();
+    api.store.update_subscription(next.clone(), note).await.map_err(named)?;
     let id = next.id.clone();
     api.directory.put(next);
-    api.queue.publish([id]);
+    api.queue.publish(wanted_by.into_iter().chain([id]));
     Ok(())
 }
 

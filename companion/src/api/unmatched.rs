@@ -14,9 +14,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::error::{FieldError, Problem};
-use super::{ACK, Api, Params, ingest_permit, page_limit, read_body};
+use super::error::Problem;
+use super::request::{Params, ingest_permit, page_limit, read_body};
+use super::{ACK, Api};
 use crate::limits;
+use crate::members::Fault;
 use crate::model::{Shape, is_json_media_type};
 use crate::store::{Unmatched, UnmatchedPlace};
 
@@ -98,11 +100,11 @@ fn representation(unmatched: &Unmatched) -> Value {
 
 /// Collects the faults of a report.
 #[derive(Default)]
-struct Faults(Vec<FieldError>);
+struct Faults(Vec<Fault>);
 
 impl Faults {
     fn add(&mut self, field: &str, detail: impl Into<String>) {
-        self.0.push(FieldError { field: field.to_owned(), detail: detail.into() });
+        self.0.push(Fault::new(field, detail));
     }
 
     /// A string that keeps to its bound and rule; else a fault, and the empty string.

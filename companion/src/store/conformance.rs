@@ -8,7 +8,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Format, Outcome, Secret};
+use crate::model::{DeliveryStatus, Format, Options, Ordering, Outcome, Secret, SubscriptionStatus};
+use crate::retry::Verdict;
 use crate::testing::Folder;
 
 mod prune;
@@ -43,8 +44,8 @@ impl Bench {
 
     async fn accept(&self, id: &str, subscriptions: &[&str]) -> Vec<DeliveryId> {
         let event = new_event(id, subscriptions);
-        let ids = event.deliveries.iter().map(|(id, _)| id.clone()).collect();
-        assert_eq!(self.store.accept(vec![event], at(0), at(0)).await.unwrap(), [Acceptance::Accepted]);
+        let ids = event.deliveries.iter().map(|delivery| delivery.id.clone()).collect();
+        assert_eq!(self.store.accept(vec![event], at(0)).await.unwrap(), [Acceptance::Accepted]);
         ids
     }
 
@@ -53,13 +54,18 @@ impl Bench {
     }
 
     async fn record(&self, claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Recorded {
-        let attempt = attempt(claimed.attempt_count + 1, status, now);
-        self.store.record((claimed.id.clone(), claimed.claim), attempt, verdict, at(now)).await.unwrap()
+        self.store.record(ended(claimed, status, verdict, now), at(now)).await.unwrap()
     }
 
     async fn status(&self, id: &DeliveryId) -> DeliveryStatus {
         self.store.delivery(id).await.unwrap().0.status
     }
+}
+
+fn ended(claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Ended {
+    let attempt = attempt(claimed.attempt_count + 1, status, now);
+    let (id, claim) = (claimed.id.clone(), claimed.claim);
+    Ended { id, claim, attempt, verdict, health: Health::Same, note: Note::default() }
 }
 
 fn open(folder: &Folder, key: u8) -> anyhow::Result<Arc<dyn Store>> {
@@ -87,8 +93,17 @@ fn new_event(id: &str, subscriptions: &[&str]) -> NewEvent {
         extensions: [("requestid".to_owned(), serde_json::from_str("\"r\"").unwrap())].into(),
     };
     let deliveries =
-        subscriptions.iter().map(|name| (DeliveryId(format!("dlv_{id}_{name}")), sub(name))).collect();
+        subscriptions.iter().map(|name| delivery(&format!("dlv_{id}_{name}"), name, 0)).collect();
     NewEvent { event, deliveries }
+}
+
+fn delivery(id: &str, subscription: &str, due_at: i64) -> NewDelivery {
+    NewDelivery {
+        id: DeliveryId(id.to_owned()),
+        subscription: sub(subscription),
+        due_at: at(due_at),
+        resource: None,
+    }
 }
 
 fn subscription(name: &str) -> Subscription {
@@ -103,7 +118,10 @@ fn subscription(name: &str) -> Subscription {
         description: Some("d".into()),
         format: Format::Raw,
         metadata: serde_json::from_str(r#"{"a":[1]}"#).unwrap(),
+        options: Options { retry: Some("none".into()), ordering: Ordering::Resource, ..Options::default() },
         secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
+        expires_at: Some(at(1_000)),
+        failing_since: None,
         created_at: at(0),
         updated_at: at(0),
     }
@@ -136,12 +154,11 @@ async fn an_accepted_event_is_there_after_a_restart_with_its_deliveries() {
 async fn a_repeat_changes_nothing_even_within_one_batch() {
     let bench = Bench::new();
     bench.accept("1", &["a"]).await;
-    let again =
-        NewEvent { deliveries: vec![(DeliveryId("dlv_other".into()), sub("a"))], ..new_event("1", &[]) };
+    let again = NewEvent { deliveries: vec![delivery("dlv_other", "a", 0)], ..new_event("1", &[]) };
     let mut elsewhere = new_event("1", &[]);
     elsewhere.event.source = "/elsewhere".into();
     let batch = vec![again, new_event("2", &[]), new_event("2", &[]), elsewhere];
-    let acceptances = bench.store.accept(batch, at(0), at(0)).await.unwrap();
+    let acceptances = bench.store.accept(batch, at(0)).await.unwrap();
     use Acceptance::{Accepted, Repeated};
     assert_eq!(acceptances, [Repeated, Accepted, Repeated, Accepted]);
     assert_eq!(bench.claim("a", 9, 0).await.len(), 1);
@@ -162,7 +179,10 @@ async fn no_two_claims_hold_the_same_delivery_and_a_lease_that_runs_out_is_due_a
     let again = bench.claim("a", 9, 60).await;
     assert_eq!(again.len(), 3);
     assert!(matches!(bench.record(&claims.claimed[0], 200, Verdict::Delivered, 61).await, Recorded::Stale));
-    assert!(matches!(bench.record(&again[0], 200, Verdict::Delivered, 61).await, Recorded::Current(None)));
+    assert!(matches!(
+        bench.record(&again[0], 200, Verdict::Delivered, 61).await,
+        Recorded::Current { turned_off: None, released: false }
+    ));
     assert!(matches!(bench.record(&again[0], 200, Verdict::Delivered, 61).await, Recorded::Stale));
 }
 
@@ -229,7 +249,10 @@ async fn cancelling_leaves_what_is_under_way() {
     let claimed = bench.claim("a", 1, 0).await;
     assert_eq!(bench.store.cancel_pending(sub("a"), "off".into(), 2, at(1)).await.unwrap(), 2);
     assert_eq!(bench.store.cancel_pending(sub("a"), "off".into(), 2, at(1)).await.unwrap(), 1);
-    assert!(matches!(bench.record(&claimed[0], 200, Verdict::Delivered, 2).await, Recorded::Current(None)));
+    assert!(matches!(
+        bench.record(&claimed[0], 200, Verdict::Delivered, 2).await,
+        Recorded::Current { turned_off: None, released: false }
+    ));
     let query = DeliveryQuery { status: Some(DeliveryStatus::Cancelled), limit: 9, ..Default::default() };
     assert_eq!(bench.store.deliveries(query).await.unwrap().len(), 3);
 }
@@ -240,13 +263,13 @@ async fn a_redelivery_begins_a_new_round_and_keeps_the_count() {
     let id = bench.accept("1", &["a"]).await.remove(0);
     let claimed = bench.claim("a", 1, 0).await;
     bench.record(&claimed[0], 500, Verdict::Exhausted, 1).await;
-    assert_eq!(bench.store.redeliver(id.clone(), at(2)).await.unwrap(), sub("a"));
+    assert_eq!(bench.store.redeliver(id.clone(), Note::default(), at(2)).await.unwrap(), sub("a"));
     let again = bench.claim("a", 1, 2).await;
     assert_eq!((again[0].attempt_count, again[0].step), (1, 0));
-    bench.store.redeliver(id.clone(), at(3)).await.unwrap();
+    bench.store.redeliver(id.clone(), Note::default(), at(3)).await.unwrap();
     assert!(bench.claim("a", 1, 3).await.is_empty(), "an attempt under way is not doubled");
     bench.record(&again[0], 200, Verdict::Delivered, 4).await;
-    let unknown = bench.store.redeliver(DeliveryId("dlv_none".into()), at(5)).await;
+    let unknown = bench.store.redeliver(DeliveryId("dlv_none".into()), Note::default(), at(5)).await;
     assert!(matches!(unknown, Err(StoreError::NotFound)));
 }
 
@@ -254,28 +277,39 @@ async fn a_redelivery_begins_a_new_round_and_keeps_the_count() {
 async fn a_subscription_comes_back_as_it_was_written() {
     let bench = Bench::new();
     let written = subscription("sub_1");
-    bench.store.create_subscription(written.clone()).await.unwrap();
+    bench.store.create_subscription(written.clone(), Note::default()).await.unwrap();
     let bench = bench.reopen();
     let mut read = bench.store.subscription(&sub("sub_1")).await.unwrap();
     assert_eq!(format!("{read:?}"), format!("{written:?}"));
     assert_eq!(read.secrets, written.secrets);
     read.revision = 2;
     read.events = vec!["*".into()];
-    bench.store.update_subscription(read.clone()).await.unwrap();
-    assert!(matches!(bench.store.update_subscription(read.clone()).await, Err(StoreError::Conflict)));
+    bench.store.update_subscription(read.clone(), Note::default()).await.unwrap();
+    assert!(matches!(
+        bench.store.update_subscription(read.clone(), Note::default()).await,
+        Err(StoreError::Conflict)
+    ));
     assert_eq!(bench.store.subscription(&sub("sub_1")).await.unwrap().events, ["*"]);
-    bench.store.delete_subscription(sub("sub_1")).await.unwrap();
-    assert!(matches!(bench.store.update_subscription(read).await, Err(StoreError::NotFound)));
-    assert!(matches!(bench.store.delete_subscription(sub("sub_1")).await, Err(StoreError::NotFound)));
+    bench.store.delete_subscription(sub("sub_1"), Note::default()).await.unwrap();
+    assert!(matches!(
+        bench.store.update_subscription(read, Note::default()).await,
+        Err(StoreError::NotFound)
+    ));
+    assert!(matches!(
+        bench.store.delete_subscription(sub("sub_1"), Note::default()).await,
+        Err(StoreError::NotFound)
+    ));
 }
 
 #[tokio::test]
 async fn an_off_verdict_turns_the_subscription_off_in_the_same_step() {
     let bench = Bench::new();
-    bench.store.create_subscription(subscription("sub_1")).await.unwrap();
+    bench.store.create_subscription(subscription("sub_1"), Note::default()).await.unwrap();
     let id = bench.accept("1", &["sub_1"]).await.remove(0);
     let claimed = bench.claim("sub_1", 1, 0).await;
-    let Recorded::Current(Some(off)) = bench.record(&claimed[0], 410, Verdict::Off("gone"), 1).await else {
+    let Recorded::Current { turned_off: Some(off), .. } =
+        bench.record(&claimed[0], 410, Verdict::Off("gone"), 1).await
+    else {
         panic!("the subscription did not come back")
     };
     assert_eq!(
@@ -289,7 +323,11 @@ async fn an_off_verdict_turns_the_subscription_off_in_the_same_step() {
 async fn pages_follow_each_other_without_gap_or_overlap() {
     let bench = Bench::new();
     for number in 0..5 {
-        bench.store.create_subscription(subscription(&format!("sub_{number}"))).await.unwrap();
+        bench
+            .store
+            .create_subscription(subscription(&format!("sub_{number}")), Note::default())
+            .await
+            .unwrap();
         bench.accept(&number.to_string(), &["a"]).await;
     }
     let first =
@@ -329,10 +367,10 @@ async fn a_large_backlog_is_claimed_in_bounded_bites() {
     for id in ["2", "3"] {
         let mut next = large.clone();
         next.event.id = id.into();
-        next.deliveries[0].0 = DeliveryId(format!("dlv_{id}"));
+        next.deliveries[0].id = DeliveryId(format!("dlv_{id}"));
         batch.push(next);
     }
-    bench.store.accept(batch, at(0), at(0)).await.unwrap();
+    bench.store.accept(batch, at(0)).await.unwrap();
     let claims = bench.store.claim(sub("a"), 9, at(0), at(60)).await.unwrap();
     assert_eq!((claims.claimed.len(), claims.more), (2, true));
 }
@@ -355,7 +393,7 @@ async fn meta_keeps_its_first_value() {
 #[tokio::test]
 async fn a_store_that_cannot_be_used_says_why() {
     let bench = Bench::new();
-    bench.store.create_subscription(subscription("sub_1")).await.unwrap();
+    bench.store.create_subscription(subscription("sub_1"), Note::default()).await.unwrap();
     let error = |result: anyhow::Result<Arc<dyn Store>>| format!("{:#}", result.err().unwrap());
     assert!(error(open(&bench.folder, 1)).contains("in use by another process"));
     assert!(error(connect("mysql://x", Vault::new(&[1; 32]))).contains("names no store"));

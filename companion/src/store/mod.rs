@@ -11,15 +11,17 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::model::{
-    Attempt, Delivery, DeliveryId, DeliveryStatus, Event, EventHead, Shape, Subscription, SubscriptionId,
-    SubscriptionStatus,
+    Attempt, Delivery, DeliveryId, Event, EventHead, Replay, ReplayId, Shape, Subscription, SubscriptionId,
+    Token,
 };
-use crate::retry::Verdict;
 use crate::vault::Vault;
 
 #[cfg(test)]
 mod conformance;
 mod sqlite;
+mod types;
+
+pub use types::*;
 
 /// Why the store did not do what it was asked; variants are those that callers tell apart.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,14 @@ pub enum StoreError {
     /// Another change came first.
     #[error("changed by somebody else in the meantime")]
     Conflict,
+    /// The idempotency key was used before; nothing was written.
+    #[error("this was asked for before")]
+    Repeated {
+        /// What was made then.
+        resource: String,
+        /// Whether the request then was the same.
+        same: bool,
+    },
     /// The writer has more work than it may queue; nothing was written.
     #[error("the store has too much to do")]
     Busy,
@@ -38,177 +48,32 @@ pub enum StoreError {
     Unavailable(#[source] anyhow::Error),
 }
 
-/// An event about to be accepted, with the deliveries it gives rise to.
-#[derive(Clone, Debug)]
-pub struct NewEvent {
-    /// The event.
-    pub event: Event,
-    /// Its deliveries, one per matching subscription.
-    pub deliveries: Vec<(DeliveryId, SubscriptionId)>,
-}
-
-/// What became of an event that was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acceptance {
-    /// It and its deliveries are on disk.
-    Accepted,
-    /// An event with this source and id was accepted before; nothing changed.
-    Repeated,
-}
-
-/// A delivery that this process holds under a lease.
-#[derive(Clone, Debug)]
-pub struct Claimed {
-    /// Which delivery.
-    pub id: DeliveryId,
-    /// The claim's token; recording needs it.
-    pub claim: i64,
-    /// Attempts made before this one, over all rounds.
-    pub attempt_count: u32,
-    /// Attempts made before this one in this round.
-    pub step: u32,
-    /// What to deliver.
-    pub event: Event,
-}
-
-/// Answer to [`Store::claim`].
-#[derive(Debug)]
-pub struct Claims {
-    /// Oldest due first.
-    pub claimed: Vec<Claimed>,
-    /// Whether more is due now than was asked for.
-    pub more: bool,
-    /// When the earliest of the subscription's other pending deliveries is due, or its lease runs out.
-    pub next_due_at: Option<Timestamp>,
-}
-
-/// Answer to [`Store::record`].
-#[derive(Debug)]
-pub enum Recorded {
-    /// Written; with the subscription as it now is, where the verdict turned it off.
-    Current(Option<Box<Subscription>>),
-    /// The claim was no longer held: the lease ran out, or the delivery ended otherwise. Nothing was written.
-    Stale,
-}
-
-/// Answer to [`Store::prune`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Events removed.
-    pub events: usize,
-    /// Deliveries removed, each with its attempts.
-    pub deliveries: usize,
-    /// Where the next chunk begins; `None` where there is no more.
-    pub next: Option<i64>,
-}
-
-/// A page of deliveries, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct DeliveryQuery {
-    /// Of this subscription.
-    pub subscription: Option<String>,
-    /// With this status.
-    pub status: Option<DeliveryStatus>,
-    /// Of events with this id.
-    pub event: Option<String>,
-    /// Older than this delivery.
-    pub before: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// A page of subscriptions, oldest first.
-#[derive(Clone, Debug, Default)]
-pub struct SubscriptionQuery {
-    /// Of this tenant.
-    pub tenant: Option<String>,
-    /// With this status.
-    pub status: Option<SubscriptionStatus>,
-    /// Made after this one.
-    pub after: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// A page of events, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct EventQuery {
-    /// With this type.
-    pub event_type: Option<String>,
-    /// With this subject.
-    pub subject: Option<String>,
-    /// Of this tenant.
-    pub tenant: Option<String>,
-    /// With this id; more than one event where several sources use it.
-    pub id: Option<String>,
-    /// Accepted before this one.
-    pub before: Option<i64>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// An event as it was accepted.
-#[derive(Clone, Debug)]
-pub struct AcceptedEvent {
-    /// Place in the order of acceptance.
-    pub seq: i64,
-    /// When it was accepted.
-    pub accepted_at: Timestamp,
-    /// The event.
-    pub event: Event,
-}
-
-/// A shape of writes that no rule named, and how often it was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unmatched {
-    /// How often, and its place in the list.
-    pub place: UnmatchedPlace,
-    /// The filter's `source`.
-    pub source: String,
-    /// See [`Shape::method`].
-    pub method: String,
-    /// See [`Shape::path`].
-    pub path: String,
-    /// HTTP status of the last one.
-    pub status: u16,
-    /// When it was first reported.
-    pub first_at: Timestamp,
-    /// When it was last reported.
-    pub last_at: Timestamp,
-}
-
-/// A place in the list of unmatched shapes, which is by count, the most frequent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnmatchedPlace {
-    /// Writes counted.
-    pub count: i64,
-    /// Order of first sight, among equal counts.
-    pub seq: i64,
-}
-
 /// The truth, and the use cases on it.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Adds a subscription. Durable when it returns.
-    async fn create_subscription(&self, subscription: Subscription) -> Result<(), StoreError>;
+    async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
     /// Writes a changed subscription over the revision before it (`revision - 1`); [`StoreError::Conflict`] where that
     /// is no longer the current one. Durable when it returns.
-    async fn update_subscription(&self, subscription: Subscription) -> Result<(), StoreError>;
+    async fn update_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
+    /// Turns a subscription off that is on; returns it as it then is, `None` where it was off or gone. Durable.
+    async fn turn_off(
+        &self,
+        id: SubscriptionId,
+        reason: &'static str,
+        note: Note,
+        now: Timestamp,
+    ) -> Result<Option<Subscription>, StoreError>;
     /// Removes a subscription; its deliveries stay. Durable when it returns.
-    async fn delete_subscription(&self, id: SubscriptionId) -> Result<(), StoreError>;
+    async fn delete_subscription(&self, id: SubscriptionId, note: Note) -> Result<(), StoreError>;
     /// One subscription.
     async fn subscription(&self, id: &SubscriptionId) -> Result<Subscription, StoreError>;
     /// A page of subscriptions.
     async fn subscriptions(&self, query: SubscriptionQuery) -> Result<Vec<Subscription>, StoreError>;
 
-    /// Writes events and their deliveries, due at `due_at`, in one transaction. They are on disk (fsync) when it
-    /// returns, in the order given; on an error nothing is.
-    async fn accept(
-        &self,
-        events: Vec<NewEvent>,
-        due_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Acceptance>, StoreError>;
+    /// Writes events and their deliveries in one transaction. They are on disk (fsync) when it returns, in the order
+    /// given; on an error nothing is. A delivery whose resource has an earlier one pending waits for it.
+    async fn accept(&self, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Acceptance>, StoreError>;
 
     /// Leases up to `limit` due deliveries of a subscription until `lease_until`. No two claims hold the same delivery.
     async fn claim(
@@ -218,14 +83,9 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Claims, StoreError>;
-    /// Writes an attempt and what it means, and ends the lease.
-    async fn record(
-        &self,
-        claimed: (DeliveryId, i64),
-        attempt: Attempt,
-        verdict: Verdict,
-        now: Timestamp,
-    ) -> Result<Recorded, StoreError>;
+    /// Writes an attempt and what it means, and ends the lease. Where the delivery has ended, the next one of its resource
+    /// is due.
+    async fn record(&self, ended: Ended, now: Timestamp) -> Result<Recorded, StoreError>;
     /// Ends all leases at once: only for a store with a single process, at its start, when no attempt can be under way.
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError>;
     /// Cancels up to `limit` of a subscription's pending deliveries; returns how many it found.
@@ -239,8 +99,14 @@ pub trait Store: Send + Sync {
     /// Every subscription with pending deliveries, and when its earliest is due. Grows with the subscriptions that
     /// have any, not with the deliveries.
     async fn due(&self) -> Result<Vec<(SubscriptionId, Timestamp)>, StoreError>;
-    /// Begins a new round of attempts of a delivery, due now, whatever its status; returns its subscription. Durable.
-    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<SubscriptionId, StoreError>;
+    /// Begins a new round of attempts of a delivery, whatever its status; returns its subscription. It is due now, or takes
+    /// its turn where its resource has others pending. Durable.
+    async fn redeliver(
+        &self,
+        id: DeliveryId,
+        note: Note,
+        now: Timestamp,
+    ) -> Result<SubscriptionId, StoreError>;
 
     /// Removes one chunk of what ended before a time: deliveries with their attempts, and events accepted before it that
     /// have no delivery left. Pending deliveries and their events stay. A chunk looks at no more than `limit` events
@@ -272,6 +138,50 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Unmatched>, StoreError>;
     /// Forgets all unmatched shapes. Durable when it returns.
     async fn forget_unmatched(&self) -> Result<(), StoreError>;
+
+    /// Adds a replay at its beginning: its range becomes a range of accepted events. Durable when it returns.
+    async fn create_replay(&self, replay: Replay, note: Note) -> Result<Replay, StoreError>;
+    /// One replay.
+    async fn replay(&self, id: &ReplayId) -> Result<Replay, StoreError>;
+    /// A page of replays, newest first.
+    async fn replays(&self, query: ReplayQuery) -> Result<Vec<Replay>, StoreError>;
+    /// The next events that a replay has to look at, and how many deliveries its subscription has pending (counted up to
+    /// `most_pending`).
+    async fn replay_ahead(
+        &self,
+        id: &ReplayId,
+        limit: usize,
+        most_pending: usize,
+    ) -> Result<(Vec<AcceptedEvent>, usize), StoreError>;
+    /// Moves a running replay on to `position` and makes these deliveries, each one only where its subscription has none of
+    /// that event yet: a crash repeats nothing. The replay is done where `position` is its last.
+    async fn advance_replay(
+        &self,
+        id: ReplayId,
+        position: i64,
+        deliveries: Vec<(i64, NewDelivery)>,
+        now: Timestamp,
+    ) -> Result<Replay, StoreError>;
+    /// As [`Store::advance_replay`] for a recovery: begins a new round of the failed deliveries of the events up to
+    /// `position` that it asks for; returns their subscriptions too.
+    async fn advance_recovery(
+        &self,
+        id: ReplayId,
+        position: i64,
+        events: Vec<i64>,
+        now: Timestamp,
+    ) -> Result<(Replay, Vec<SubscriptionId>), StoreError>;
+    /// Ends a replay that runs; what it has made stays. Durable when it returns.
+    async fn cancel_replay(&self, id: ReplayId, note: Note, now: Timestamp) -> Result<Replay, StoreError>;
+
+    /// Adds a token. Durable when it returns.
+    async fn create_token(&self, token: Token, note: Note) -> Result<(), StoreError>;
+    /// All tokens, oldest first.
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError>;
+    /// Removes a token. Durable when it returns.
+    async fn delete_token(&self, id: String, note: Note) -> Result<(), StoreError>;
+    /// A page of the audit log, newest first.
+    async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditLine>, StoreError>;
 
     /// A value kept beside the data (token hashes, the check of the secret key). Writes `value` where there is none yet
     /// and returns the one that stands.

@@ -11,18 +11,19 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::clock::{Clock, random_fraction};
+use crate::clock::{Clock, random_fraction, random_id_bytes};
 use crate::directory::{Directory, Entry};
 use crate::lanes::Lanes;
 use crate::limits;
 use crate::matcher::may_see;
-use crate::model::{Attempt, Outcome, SubscriptionId, SubscriptionStatus};
+use crate::model::{Attempt, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::news;
 use crate::payload;
 use crate::queue::Queue;
-use crate::retry::{Schedule, Verdict, later};
+use crate::retry::{Progress, Verdict, later};
 use crate::sender::{Parcel, Sender};
 use crate::signature;
-use crate::store::{Claimed, Recorded, Store, StoreError};
+use crate::store::{Claimed, Claims, Ended, Health, Note, Recorded, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Time until a lane is tried again whose store operation failed.
@@ -41,8 +42,6 @@ pub struct Worker {
     pub queue: Arc<Queue>,
     /// What it sends with.
     pub sender: Sender,
-    /// When it tries again.
-    pub schedule: Schedule,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What it counts.
@@ -107,8 +106,10 @@ impl Worker {
         }
     }
 
-    /// Finds what no wake-up told of: leases that ran out, and all that was due before this process started.
+    /// Finds what no wake-up told of: leases that ran out, all that was due before this process started, and subscriptions
+    /// whose time is over.
     async fn sweep(self: Arc<Self>, report: mpsc::UnboundedSender<News>) {
+        self.expire().await;
         match self.store.due().await {
             Ok(due) => drop(report.send(News::Swept(due))),
             Err(error) => self.store_failed(&error, "the sweep was put off"),
@@ -120,21 +121,19 @@ impl Worker {
         let now = self.clock.now();
         let entry = self.directory.get(&id);
         let claims = match entry.filter(|entry| entry.subscription.status == SubscriptionStatus::On) {
-            None => self.cancel(&id, now).await.map(|more| (Vec::new(), more, None)),
-            Some(_) => {
-                let claims = self.store.claim(id.clone(), limit, now, later(now, limits::LEASE)).await;
-                claims.map(|claims| (claims.claimed, claims.more, claims.next_due_at))
-            }
+            None => self.cancel(&id, now).await.map(|more| Claims { more, ..Claims::default() }),
+            Some(_) => self.store.claim(id.clone(), limit, now, later(now, limits::LEASE)).await,
         };
-        let (claimed, more, next_due_at) = claims.unwrap_or_else(|error| {
+        let claims = claims.unwrap_or_else(|error| {
             self.store_failed(&error, "a claim was put off");
-            (Vec::new(), false, Some(later(now, STORE_PAUSE)))
+            Claims { next_due_at: Some(later(now, STORE_PAUSE)), ..Claims::default() }
         });
+        let Claims { claimed, more, next_due_at, failing_since } = claims;
         let _ = report.send(News::Claimed { id: id.clone(), count: claimed.len(), more, next_due_at });
         for delivery in claimed {
             let (worker, id, report) = (self.clone(), id.clone(), report.clone());
             tokio::spawn(async move {
-                let (healthy, retry_at) = worker.deliver(&id, delivery).await;
+                let (healthy, retry_at) = worker.deliver(&id, delivery, failing_since).await;
                 let _ = report.send(News::Finished { id, healthy, retry_at });
             });
         }
@@ -151,7 +150,12 @@ impl Worker {
     }
 
     /// Makes one attempt of a claimed delivery; says whether the receiver took it and when to try again.
-    async fn deliver(&self, id: &SubscriptionId, claimed: Claimed) -> (bool, Option<Timestamp>) {
+    async fn deliver(
+        &self,
+        id: &SubscriptionId,
+        claimed: Claimed,
+        failing_since: Option<Timestamp>,
+    ) -> (bool, Option<Timestamp>) {
         let Some(entry) = self.directory.get(id) else {
             // Deleted since the claim: the lease runs out and the lane then cancels it.
             return (true, Some(later(self.clock.now(), limits::LEASE)));
@@ -171,7 +175,7 @@ impl Worker {
             );
         }
         let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
-        let retry_at = self.record(&entry, &claimed, attempt).await;
+        let retry_at = self.record(&entry, &claimed, attempt, failing_since).await;
         (healthy, retry_at)
     }
 
@@ -188,16 +192,29 @@ impl Worker {
         entry: &Entry,
         claimed: &Claimed,
         attempt: Attempt,
+        failing_since: Option<Timestamp>,
     ) -> Option<Timestamp> {
         let now = self.clock.now();
         let id = &entry.subscription.id;
         let verdict = match is_its_own(entry, claimed) {
-            true => self.schedule.judge(&attempt.outcome, claimed.step + 1, now, random_fraction()),
+            true => {
+                let progress = Progress { step: claimed.step + 1, began_at: claimed.began_at, failing_since };
+                entry.retry.judge(&attempt.outcome, progress, now, random_fraction())
+            }
             false => Verdict::Cancelled(NOT_ITS_TENANT),
         };
         let (number, word) = (attempt.number, attempt.outcome.word());
         Metrics::count(&self.metrics.attempts, "outcome", word, 1);
-        match self.store.record((claimed.id.clone(), claimed.claim), attempt, verdict.clone(), now).await {
+        let note = self.note(entry, claimed, &attempt.outcome, &verdict, now);
+        let wanted_by = note.wanted_by();
+        let health = match (word == "delivered", failing_since) {
+            (true, Some(_)) => Health::Well,
+            (false, None) => Health::Failing,
+            _ => Health::Same,
+        };
+        let (delivery, claim) = (claimed.id.clone(), claimed.claim);
+        let ended = Ended { id: delivery, claim, attempt, verdict: verdict.clone(), health, note };
+        let released = match self.store.record(ended, now).await {
             Err(error) => {
                 self.store_failed(&error, "an attempt was not recorded and will be made again");
                 return Some(later(now, limits::LEASE));
@@ -206,22 +223,33 @@ impl Worker {
                 tracing::warn!(delivery.id = %claimed.id, attempt = number, "an attempt outlived its lease");
                 return Some(now);
             }
-            Ok(Recorded::Current(turned_off)) => {
+            Ok(Recorded::Current { turned_off, released }) => {
                 if let Some(subscription) = turned_off {
-                    let reason = subscription.off_reason.as_deref();
-                    tracing::warn!(subscription.id = %id, reason, "a subscription was turned off");
-                    self.directory.put(*subscription);
-                    self.queue.publish([id.clone()]);
+                    self.went_off(*subscription);
                 }
+                self.queue.publish(wanted_by);
+                released
             }
-        }
+        };
+        self.ended(id, claimed, number, &verdict, now).or(released.then_some(now))
+    }
+
+    /// Counts and logs how a delivery ended; says when to look at the lane again where it goes on.
+    fn ended(
+        &self,
+        id: &SubscriptionId,
+        claimed: &Claimed,
+        number: u32,
+        verdict: &Verdict,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let ended = match verdict {
             Verdict::Retry(due_at) => {
                 let on = self
                     .directory
                     .get(id)
                     .is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
-                return Some(if on { due_at } else { now });
+                return Some(if on { *due_at } else { now });
             }
             Verdict::Delivered => "delivered",
             Verdict::Exhausted => "exhausted",
@@ -232,6 +260,54 @@ impl Worker {
         }
         Metrics::count(&self.metrics.deliveries, "status", ended, 1);
         None
+    }
+
+    /// What is told of a verdict that ends more than an attempt.
+    fn note(
+        &self,
+        entry: &Entry,
+        claimed: &Claimed,
+        outcome: &Outcome,
+        verdict: &Verdict,
+        now: Timestamp,
+    ) -> Note {
+        let subscription = &entry.subscription;
+        match verdict {
+            Verdict::Off(reason) => self.directory.note_off(subscription, reason, now),
+            Verdict::Exhausted => {
+                let event = news::exhausted(claimed, subscription, outcome, random_id_bytes(), now);
+                let news = event.map(|event| self.directory.address(event, now)).into_iter().collect();
+                Note { news, ..Note::default() }
+            }
+            _ => Note::default(),
+        }
+    }
+
+    /// Takes in that a subscription was turned off; what is pending for it is cancelled when its lane is served.
+    fn went_off(&self, subscription: Subscription) {
+        let (id, reason) = (subscription.id.clone(), subscription.off_reason.clone());
+        tracing::warn!(subscription.id = %id, reason, "a subscription was turned off");
+        self.directory.put(subscription);
+        self.queue.publish([id]);
+    }
+
+    /// Turns the subscriptions off whose time is over.
+    async fn expire(&self) {
+        let now = self.clock.now();
+        for entry in self.directory.expired(now) {
+            let _change = self.directory.change().await;
+            let (id, reason) = (entry.subscription.id.clone(), "its time is over (expires_at)");
+            let note = self.directory.note_off(&entry.subscription, reason, now);
+            let wanted_by = note.wanted_by();
+            match self.store.turn_off(id, reason, note, now).await {
+                Ok(None) => {}
+                Ok(Some(subscription)) => {
+                    self.went_off(subscription);
+                    self.queue.publish(wanted_by);
+                }
+                Err(error) => self.store_failed(&error, "a subscription was not turned off in time"),
+            }
+        }
     }
 
     fn store_failed(&self, error: &StoreError, consequence: &str) {

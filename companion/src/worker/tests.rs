@@ -5,8 +5,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{DeliveryId, DeliveryStatus, Event, Format, Secret, Subscription};
-use crate::store::{self, DeliveryQuery, NewEvent};
+use crate::model::{DeliveryId, DeliveryStatus, Event, Format, Options, Secret, Subscription};
+use crate::retry::Policy;
+use crate::store::{self, DeliveryQuery, NewDelivery, NewEvent};
 use crate::target::Guard;
 use crate::testing::{Folder, ManualClock, Receiver};
 use crate::vault::Vault;
@@ -29,11 +30,10 @@ impl Bench {
         let guard = Guard::new(&[allowed.parse().unwrap()]);
         let clock = Arc::new(ManualClock::at(start()));
         let worker = Worker {
-            directory: Arc::new(Directory::load(&*store, guard.clone()).await.unwrap()),
+            directory: Arc::new(Directory::load(&*store, guard.clone(), Policy::default()).await.unwrap()),
             store,
             queue: Arc::default(),
             sender: Sender::new(guard).unwrap(),
-            schedule: Schedule::default(),
             clock: clock.clone(),
             metrics: Arc::default(),
         };
@@ -46,38 +46,31 @@ impl Bench {
             revision: 1,
             tenant: None,
             target_url: target_url.to_owned(),
-            events: vec!["*".into()],
+            events: vec!["contact.*".into()],
             status: SubscriptionStatus::On,
             off_reason: None,
             description: None,
             format: Format::Raw,
             metadata: Default::default(),
             secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
+            options: Options::default(),
+            expires_at: None,
+            failing_since: None,
             created_at: start(),
             updated_at: start(),
         };
-        self.worker.store.create_subscription(subscription.clone()).await.unwrap();
+        self.worker.store.create_subscription(subscription.clone(), Note::default()).await.unwrap();
         self.worker.directory.put(subscription.clone());
         subscription.id
     }
 
     async fn accept(&self, id: &str, subscription: &SubscriptionId) -> DeliveryId {
-        let event = Event {
-            id: id.into(),
-            source: "/test".into(),
-            event_type: "contact.create".into(),
-            subject: None,
-            time: start(),
-            datacontenttype: None,
-            data: Some(Bytes::from_static(b"{}")),
-            tenant: None,
-            extensions: Default::default(),
-        };
+        let event = event(id);
         let delivery = DeliveryId(format!("dlv_{subscription}_{id}"));
-        let deliveries = vec![(delivery.clone(), subscription.clone())];
         let now = self.clock.now();
-        let accepted =
-            self.worker.store.accept(vec![NewEvent { event, deliveries }], now, now).await.unwrap();
+        let (subscription, id) = (subscription.clone(), delivery.clone());
+        let deliveries = vec![NewDelivery { id, subscription, due_at: now, resource: None }];
+        let accepted = self.worker.store.accept(vec![NewEvent { event, deliveries }], now).await.unwrap();
         assert_eq!(accepted, [store::Acceptance::Accepted]);
         delivery
     }
@@ -97,13 +90,27 @@ impl Bench {
             }
             for claimed in claims.claimed {
                 times.push(self.clock.now());
-                self.worker.deliver(id, claimed).await;
+                self.worker.deliver(id, claimed, claims.failing_since).await;
             }
         }
     }
 
     async fn delivery(&self, id: &DeliveryId) -> (crate::model::Delivery, Vec<Attempt>) {
         self.worker.store.delivery(id).await.unwrap()
+    }
+}
+
+fn event(id: &str) -> Event {
+    Event {
+        id: id.into(),
+        source: "/test".into(),
+        event_type: "contact.create".into(),
+        subject: None,
+        time: start(),
+        datacontenttype: None,
+        data: Some(Bytes::from_static(b"{}")),
+        tenant: None,
+        extensions: Default::default(),
     }
 }
 
@@ -160,11 +167,11 @@ async fn a_410_turns_the_subscription_off_and_cancels_what_is_pending() {
     let second = bench.accept("2", &id).await;
     let now = bench.clock.now();
     let claims = bench.worker.store.claim(id.clone(), 1, now, later(now, limits::LEASE)).await.unwrap();
-    bench.worker.deliver(&id, claims.claimed.into_iter().next().unwrap()).await;
+    bench.worker.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await;
     let off = bench.worker.directory.get(&id).unwrap();
     assert_eq!(off.subscription.status, SubscriptionStatus::Off);
     assert_eq!(off.subscription.off_reason.as_deref(), Some("the receiver answered 410 Gone"));
-    assert!(bench.worker.directory.matching("contact.create", None).is_empty());
+    assert!(bench.worker.directory.address(event("2"), bench.clock.now()).deliveries.is_empty());
     let (report, _news) = mpsc::unbounded_channel();
     bench.worker.clone().serve(id, 1, report).await;
     for delivery in [first, second] {
@@ -252,7 +259,9 @@ async fn a_receiver_that_hangs_times_out() {
     let claims = bench.worker.store.claim(id.clone(), 1, now, later(now, limits::LEASE)).await.unwrap();
     let worker = bench.worker.clone();
     let attempt =
-        tokio::spawn(async move { worker.deliver(&id, claims.claimed.into_iter().next().unwrap()).await });
+        tokio::spawn(
+            async move { worker.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await },
+        );
     receiver.received(1).await;
     tokio::time::pause();
     tokio::time::advance(limits::ATTEMPT).await;

@@ -59,17 +59,17 @@ async fn what_cannot_be_read_is_refused_with_its_place() {
 #[tokio::test]
 async fn each_token_opens_its_own_door_only() {
     let companion = Companion::start().await;
-    for (method, path, token) in [
-        ("POST", "/v1/events", "Bearer admin"),
-        ("POST", "/v1/events", "Bearer "),
-        ("POST", "/v1/events", "ingest"),
-        ("GET", "/v1/events", "Bearer ingest"),
-        ("GET", "/v1/subscriptions", "Basic admin"),
-        ("DELETE", "/v1/subscriptions/x", "Bearer adminn"),
+    for (method, path, token, status) in [
+        ("POST", "/v1/events", "Bearer admin", 403),
+        ("POST", "/v1/events", "Bearer ", 401),
+        ("POST", "/v1/events", "ingest", 401),
+        ("GET", "/v1/events", "Bearer ingest", 403),
+        ("GET", "/v1/subscriptions", "Basic admin", 401),
+        ("DELETE", "/v1/subscriptions/x", "Bearer adminn", 401),
     ] {
         let answer = companion.send(method, path, &[("authorization", token)], "").await;
-        assert_eq!((answer.status, answer.faults()), (401, vec![]), "{method} {path} {token}");
-        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        assert_eq!((answer.status, answer.faults()), (status, vec![]), "{method} {path} {token}");
+        assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401);
     }
     assert_eq!(companion.send("GET", "/v1/deliveries", &[], "").await.status, 401);
 }

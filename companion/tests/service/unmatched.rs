@@ -118,7 +118,7 @@ async fn reporting_and_reading_have_their_own_tokens() {
     for (method, token) in [("POST", "Bearer admin"), ("GET", "Bearer ingest"), ("DELETE", "Bearer ingest")] {
         let headers = [("authorization", token), ("content-type", "application/json")];
         let answer = companion.send(method, "/v1/unmatched", &headers, REPORT).await;
-        assert_eq!((answer.status, answer.faults()), (401, vec![]), "{method}");
+        assert_eq!((answer.status, answer.faults()), (403, vec![]), "{method}");
     }
     let headers = [("authorization", "Bearer ingest"), ("content-type", "text/plain")];
     let answer = companion.send("POST", "/v1/unmatched", &headers, REPORT).await;

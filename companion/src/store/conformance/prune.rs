@@ -5,7 +5,7 @@ use super::*;
 /// Accepts an event at a second, delivers it to the first `delivered` of its subscriptions a second later.
 async fn accepted(bench: &Bench, id: &str, subscriptions: &[&str], delivered: usize, second: i64) {
     let batch = vec![new_event(id, subscriptions)];
-    bench.store.accept(batch, at(second), at(second)).await.unwrap();
+    bench.store.accept(batch, at(second)).await.unwrap();
     for subscription in &subscriptions[..delivered] {
         for claimed in bench.claim(subscription, 99, second).await {
             bench.record(&claimed, 200, Verdict::Delivered, second + 1).await;
@@ -81,7 +81,7 @@ async fn the_deliveries_of_one_event_are_pruned_in_chunks_too() {
 async fn a_redelivery_keeps_its_event_until_it_has_ended() {
     let bench = Bench::new();
     accepted(&bench, "1", &["a"], 1, 0).await;
-    bench.store.redeliver(DeliveryId("dlv_1_a".into()), at(60)).await.unwrap();
+    bench.store.redeliver(DeliveryId("dlv_1_a".into()), Note::default(), at(60)).await.unwrap();
     assert_eq!(prune(&bench, 9, 70).await, [(0, 0)]);
     let claimed = bench.claim("a", 9, 80).await.remove(0);
     bench.record(&claimed, 200, Verdict::Delivered, 80).await;

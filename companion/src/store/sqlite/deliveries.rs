@@ -1,21 +1,52 @@
 //! Deliveries and attempts in SQLite.
 //!
 //! A pending delivery has one time, `due_at`: its next attempt, or the end of its lease while a worker holds it. A lease
-//! that runs out is therefore due again by itself.
+//! that runs out is therefore due again by itself. One that waits for an earlier delivery of its resource has [`WAITING`]
+//! there, and becomes due when that one ends: however many wait behind a failing one, no claim looks at them.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
-use super::{events, micros, time};
+use super::{events, micros, subscriptions, time};
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
 use crate::retry::Verdict;
-use crate::store::{Claimed, Claims, DeliveryQuery, StoreError};
+use crate::store::{Claimed, Claims, DeliveryQuery, Ended, NewDelivery, StoreError};
 
 /// Bytes of events that one claim takes into memory; the rest waits for the next.
 const CLAIM_BYTES: usize = 4 << 20;
 
+/// `due_at` of a delivery that waits for an earlier one of its resource.
+const WAITING: i64 = i64::MAX;
+
+/// What an exhausted delivery says whose resource is delivered in order.
+const PASSED: &str = "exhausted; later events of its resource went on without it";
+
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
                        e.id, e.source, e.type, e.subject";
+
+/// Adds a delivery of the event `seq`.
+pub(super) fn create(
+    connection: &Connection,
+    delivery: &NewDelivery,
+    seq: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let NewDelivery { id, subscription, due_at, resource } = delivery;
+    let waits = match resource {
+        None => false,
+        Some(resource) => connection
+            .prepare_cached(
+                "SELECT 1 FROM deliveries WHERE subscription_id = ?1 AND resource = ?2 AND status = 'pending' LIMIT 1",
+            )?
+            .exists((subscription.as_str(), resource))?,
+    };
+    let due_at = if waits { WAITING } else { micros(*due_at) };
+    let insert = "INSERT INTO deliveries (id, event_seq, subscription_id, status, due_at, created_at, resource) \
+                  VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6)";
+    let values = (id.as_str(), seq, subscription.as_str(), due_at, micros(now), resource);
+    connection.prepare_cached(insert)?.execute(values)?;
+    Ok(())
+}
 
 pub(super) fn claim(
     connection: &Connection,
@@ -25,7 +56,8 @@ pub(super) fn claim(
     lease_until: Timestamp,
 ) -> Result<Claims, StoreError> {
     let sql = format!(
-        "SELECT {}, d.id, d.attempt_count, d.step FROM deliveries d JOIN events e ON e.seq = d.event_seq \
+        "SELECT {}, d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), d.event_seq, d.resource IS NOT NULL \
+         FROM deliveries d JOIN events e ON e.seq = d.event_seq \
          WHERE d.subscription_id = ?1 AND d.status = 'pending' AND d.due_at <= ?2 ORDER BY d.due_at LIMIT ?3",
         events::COLUMNS
     );
@@ -48,6 +80,9 @@ pub(super) fn claim(
                 claim: token,
                 attempt_count: row.get(10)?,
                 step: row.get(11)?,
+                began_at: time(row.get(12)?),
+                seq: row.get(13)?,
+                ordered: row.get(14)?,
                 event,
             });
         }
@@ -60,7 +95,9 @@ pub(super) fn claim(
     let earliest = "SELECT MIN(due_at) FROM deliveries WHERE subscription_id = ?1 AND status = 'pending'";
     let next: Option<i64> =
         connection.prepare_cached(earliest)?.query_row([subscription.as_str()], |row| row.get(0))?;
-    Ok(Claims { claimed, more, next_due_at: next.map(time) })
+    let next_due_at = next.filter(|at| *at != WAITING).map(time);
+    let failing_since = subscriptions::failing_since(connection, subscription)?;
+    Ok(Claims { claimed, more, next_due_at, failing_since })
 }
 
 fn token() -> Result<i64, StoreError> {
@@ -70,15 +107,14 @@ fn token() -> Result<i64, StoreError> {
     Ok(i64::from_le_bytes(bytes))
 }
 
-/// Writes an attempt and its verdict; `false` where the claim is not held any more.
+/// Writes an attempt and its verdict; `None` where the claim is not held any more, else whether another delivery of the
+/// same resource became due.
 pub(super) fn record(
     connection: &Connection,
-    id: &DeliveryId,
-    claim: i64,
-    attempt: &Attempt,
-    verdict: &Verdict,
+    ended: &Ended,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<bool>, StoreError> {
+    let Ended { id, claim, attempt, verdict, .. } = ended;
     let (status, reason, due_at) = match verdict {
         Verdict::Delivered => (DeliveryStatus::Delivered, None, now),
         Verdict::Retry(due_at) => (DeliveryStatus::Pending, None, *due_at),
@@ -91,7 +127,7 @@ pub(super) fn record(
                   WHERE id = ?1 AND claim = ?2 AND status = 'pending'";
     let values = (id.as_str(), claim, status.word(), reason, micros(due_at), ended_at);
     if connection.prepare_cached(update)?.execute(values)? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let insert = "INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome, status, error, answer) \
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -106,7 +142,34 @@ pub(super) fn record(
         attempt.outcome.error(),
         answer,
     ))?;
-    Ok(true)
+    match ended_at {
+        None => Ok(Some(false)),
+        Some(_) => release_next(connection, id, verdict == &Verdict::Exhausted, now).map(Some),
+    }
+}
+
+/// Makes the next delivery of an ended one's resource due; says whether there was one. A delivery that is exhausted and
+/// so passed by says so.
+fn release_next(
+    connection: &Connection,
+    id: &DeliveryId,
+    exhausted: bool,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let own = "SELECT subscription_id, resource FROM deliveries WHERE id = ?1 AND resource IS NOT NULL";
+    let mut own = connection.prepare_cached(own)?;
+    let mut rows = own.query([id.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(false) };
+    let (subscription, resource): (String, String) = (row.get(0)?, row.get(1)?);
+    if exhausted {
+        let mark = "UPDATE deliveries SET reason = ?2 WHERE id = ?1";
+        connection.prepare_cached(mark)?.execute((id.as_str(), PASSED))?;
+    }
+    let sql = "UPDATE deliveries SET due_at = ?3 WHERE due_at = ?4 AND id = \
+               (SELECT id FROM deliveries WHERE subscription_id = ?1 AND resource = ?2 AND status = 'pending' \
+                ORDER BY event_seq LIMIT 1)";
+    let count = connection.prepare_cached(sql)?.execute((subscription, resource, micros(now), WAITING))?;
+    Ok(count > 0)
 }
 
 pub(super) fn subscription_of(
@@ -152,15 +215,20 @@ pub(super) fn due(connection: &Connection) -> Result<Vec<(SubscriptionId, Timest
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Begins a new round of a delivery. Where order matters it takes its turn among what is pending of its resource, by its
+/// place in the order of acceptance.
 pub(super) fn redeliver(
     connection: &Connection,
     id: &DeliveryId,
     now: Timestamp,
 ) -> Result<SubscriptionId, StoreError> {
     // While an attempt is under way its claim stays: taking it would have two attempts at once.
-    let sql = "UPDATE deliveries SET status = 'pending', reason = NULL, step = 0, ended_at = NULL, \
-               due_at = CASE WHEN claim IS NULL THEN ?2 ELSE due_at END WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute((id.as_str(), micros(now)))?;
+    let sql = "UPDATE deliveries SET reason = NULL, step = 0, round_at = ?2, ended_at = NULL, status = 'pending', \
+               due_at = CASE WHEN claim IS NOT NULL OR (status = 'pending' AND due_at = ?3) THEN due_at \
+                 WHEN EXISTS (SELECT 1 FROM deliveries other WHERE other.subscription_id = deliveries.subscription_id \
+                   AND other.resource = deliveries.resource AND other.status = 'pending' AND other.id <> ?1) THEN ?3 \
+                 ELSE ?2 END WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.as_str(), micros(now), WAITING))?;
     subscription_of(connection, id)
 }
 
@@ -238,7 +306,7 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
         status,
         reason: row.get(3)?,
         attempt_count: row.get(4)?,
-        due_at: (status == DeliveryStatus::Pending).then_some(time(row.get(5)?)),
+        due_at: Some(row.get(5)?).filter(|at| status == DeliveryStatus::Pending && *at != WAITING).map(time),
         created_at: time(row.get(6)?),
         ended_at: row.get::<_, Option<i64>>(7)?.map(time),
         event: EventHead {

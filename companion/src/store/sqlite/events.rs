@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 use serde_json::value::RawValue;
 
-use super::{micros, time};
+use super::{deliveries, micros, time};
 use crate::model::Event;
 use crate::store::{Acceptance, AcceptedEvent, EventQuery, NewEvent, StoreError};
 
@@ -18,19 +18,14 @@ pub(super) const COLUMNS: &str =
 pub(super) fn accept(
     connection: &Connection,
     events: &[NewEvent],
-    due_at: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<Acceptance>, StoreError> {
     let mut insert_event = connection.prepare_cached(
         "INSERT INTO events (id, source, type, subject, time, datacontenttype, data, tenant, extensions, accepted_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
     )?;
-    let mut insert_delivery = connection.prepare_cached(
-        "INSERT INTO deliveries (id, event_seq, subscription_id, status, due_at, created_at) \
-         VALUES (?1, ?2, ?3, 'pending', ?4, ?5)",
-    )?;
     let mut acceptances = Vec::with_capacity(events.len());
-    for NewEvent { event, deliveries } in events {
+    for NewEvent { event, deliveries: wanted } in events {
         let extensions = match event.extensions.is_empty() {
             true => None,
             false => Some(
@@ -55,14 +50,8 @@ pub(super) fn accept(
             continue;
         }
         let seq = connection.last_insert_rowid();
-        for (delivery, subscription) in deliveries {
-            insert_delivery.execute((
-                delivery.as_str(),
-                seq,
-                subscription.as_str(),
-                micros(due_at),
-                micros(now),
-            ))?;
+        for delivery in wanted {
+            deliveries::create(connection, delivery, seq, now)?;
         }
         acceptances.push(Acceptance::Accepted);
     }
@@ -91,6 +80,25 @@ pub(super) fn page(connection: &Connection, query: &EventQuery) -> Result<Vec<Ac
         page.push(AcceptedEvent { event: read(row)?, seq: row.get(9)?, accepted_at: time(row.get(10)?) });
     }
     Ok(page)
+}
+
+/// Events accepted after the place `after`, up to `last`, oldest first.
+pub(super) fn after(
+    connection: &Connection,
+    after: i64,
+    last: i64,
+    limit: usize,
+) -> Result<Vec<AcceptedEvent>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, e.seq, e.accepted_at FROM events e WHERE e.seq > ?1 AND e.seq <= ?2 ORDER BY e.seq LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((after, last, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(AcceptedEvent { event: read(row)?, seq: row.get(9)?, accepted_at: time(row.get(10)?) });
+    }
+    Ok(found)
 }
 
 /// Reads [`COLUMNS`], which must stand first.

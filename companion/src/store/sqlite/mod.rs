@@ -15,18 +15,24 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    Acceptance, AcceptedEvent, Claims, DeliveryQuery, EventQuery, NewEvent, Pruned, Recorded, Store,
-    StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
+    Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Health, NewDelivery,
+    NewEvent, Note, Pruned, Recorded, ReplayQuery, Store, StoreError, SubscriptionQuery, Unmatched,
+    UnmatchedPlace,
 };
-use crate::model::{Attempt, Delivery, DeliveryId, Shape, Subscription, SubscriptionId};
+use crate::model::{
+    Attempt, Delivery, DeliveryId, Replay, ReplayId, Shape, Subscription, SubscriptionId, Token,
+};
 use crate::retry::Verdict;
 use crate::vault::Vault;
 use writer::{Durability, Writer};
 
+mod audit;
 mod deliveries;
 mod events;
 mod prune;
+mod replays;
 mod subscriptions;
+mod tokens;
 mod unmatched;
 mod writer;
 
@@ -34,10 +40,11 @@ mod writer;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_unmatched.sql"),
+    include_str!("../../../migrations/sqlite/0003_delivery.sql"),
 ];
 
 /// Prepared statements kept per connection; more than there are.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 128;
 
 pub(super) struct SqliteStore {
     writer: Writer,
@@ -153,20 +160,48 @@ impl Readers {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn create_subscription(&self, subscription: Subscription) -> Result<(), StoreError> {
+    async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
         let sealed = subscriptions::seal(&self.vault, &subscription)?;
-        let insert = move |connection: &Connection| subscriptions::create(connection, &subscription, &sealed);
+        let insert = move |connection: &Connection| {
+            subscriptions::create(connection, &subscription, &sealed)?;
+            audit::note(connection, &note, subscription.created_at)
+        };
         self.writer.write(Durability::Synced, insert).await
     }
 
-    async fn update_subscription(&self, subscription: Subscription) -> Result<(), StoreError> {
+    async fn update_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
         let sealed = subscriptions::seal(&self.vault, &subscription)?;
-        let update = move |connection: &Connection| subscriptions::update(connection, &subscription, &sealed);
+        let update = move |connection: &Connection| {
+            subscriptions::update(connection, &subscription, &sealed)?;
+            audit::note(connection, &note, subscription.updated_at)
+        };
         self.writer.write(Durability::Synced, update).await
     }
 
-    async fn delete_subscription(&self, id: SubscriptionId) -> Result<(), StoreError> {
-        self.writer.write(Durability::Synced, move |connection| subscriptions::delete(connection, &id)).await
+    async fn turn_off(
+        &self,
+        id: SubscriptionId,
+        reason: &'static str,
+        note: Note,
+        now: Timestamp,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let vault = self.vault.clone();
+        let turn_off = move |connection: &Connection| {
+            if !subscriptions::turn_off(connection, &id, reason, now)? {
+                return Ok(None);
+            }
+            audit::note(connection, &note, now)?;
+            subscriptions::one(connection, &vault, &id).map(Some)
+        };
+        self.writer.write(Durability::Synced, turn_off).await
+    }
+
+    async fn delete_subscription(&self, id: SubscriptionId, note: Note) -> Result<(), StoreError> {
+        let delete = move |connection: &Connection| {
+            subscriptions::delete(connection, &id)?;
+            audit::note(connection, &note, audit::at(&note))
+        };
+        self.writer.write(Durability::Synced, delete).await
     }
 
     async fn subscription(&self, id: &SubscriptionId) -> Result<Subscription, StoreError> {
@@ -179,13 +214,8 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| subscriptions::page(connection, &vault, &query)).await
     }
 
-    async fn accept(
-        &self,
-        events: Vec<NewEvent>,
-        due_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<Acceptance>, StoreError> {
-        let insert = move |connection: &Connection| events::accept(connection, &events, due_at, now);
+    async fn accept(&self, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Acceptance>, StoreError> {
+        let insert = move |connection: &Connection| events::accept(connection, &events, now);
         self.writer.try_write(Durability::Synced, insert).await
     }
 
@@ -202,32 +232,31 @@ impl Store for SqliteStore {
         self.writer.write(Durability::Written, claim).await
     }
 
-    async fn record(
-        &self,
-        claimed: (DeliveryId, i64),
-        attempt: Attempt,
-        verdict: Verdict,
-        now: Timestamp,
-    ) -> Result<Recorded, StoreError> {
+    async fn record(&self, ended: Ended, now: Timestamp) -> Result<Recorded, StoreError> {
         let vault = self.vault.clone();
         // A receiver that said stop is not asked again after a crash of the machine; anything else may be.
         let durability =
-            if matches!(verdict, Verdict::Off(_)) { Durability::Synced } else { Durability::Written };
+            if matches!(ended.verdict, Verdict::Off(_)) { Durability::Synced } else { Durability::Written };
         let record = move |connection: &Connection| {
-            let (id, claim) = &claimed;
-            if !deliveries::record(connection, id, *claim, &attempt, &verdict, now)? {
+            let Some(released) = deliveries::record(connection, &ended, now)? else {
                 return Ok(Recorded::Stale);
-            }
-            let Verdict::Off(reason) = verdict else {
-                return Ok(Recorded::Current(None));
             };
-            let subscription = deliveries::subscription_of(connection, id)?;
-            subscriptions::turn_off(connection, &subscription, reason, now)?;
-            match subscriptions::one(connection, &vault, &subscription) {
-                Ok(subscription) => Ok(Recorded::Current(Some(Box::new(subscription)))),
-                Err(StoreError::NotFound) => Ok(Recorded::Current(None)),
-                Err(error) => Err(error),
+            if ended.health == Health::Same && !matches!(ended.verdict, Verdict::Off(_) | Verdict::Exhausted)
+            {
+                return Ok(Recorded::Current { turned_off: None, released });
             }
+            let subscription = deliveries::subscription_of(connection, &ended.id)?;
+            subscriptions::set_health(connection, &subscription, ended.health, now)?;
+            let mut turned_off = None;
+            if let Verdict::Off(reason) = ended.verdict
+                && subscriptions::turn_off(connection, &subscription, reason, now)?
+            {
+                turned_off = Some(Box::new(subscriptions::one(connection, &vault, &subscription)?));
+            }
+            if turned_off.is_some() || ended.verdict == Verdict::Exhausted {
+                audit::note(connection, &ended.note, now)?;
+            }
+            Ok(Recorded::Current { turned_off, released })
         };
         self.writer.write(durability, record).await
     }
@@ -254,10 +283,18 @@ impl Store for SqliteStore {
         self.readers.read(deliveries::due).await
     }
 
-    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<SubscriptionId, StoreError> {
-        self.writer
-            .write(Durability::Synced, move |connection| deliveries::redeliver(connection, &id, now))
-            .await
+    async fn redeliver(
+        &self,
+        id: DeliveryId,
+        note: Note,
+        now: Timestamp,
+    ) -> Result<SubscriptionId, StoreError> {
+        let redeliver = move |connection: &Connection| {
+            let subscription = deliveries::redeliver(connection, &id, now)?;
+            audit::note(connection, &note, now)?;
+            Ok(subscription)
+        };
+        self.writer.write(Durability::Synced, redeliver).await
     }
 
     async fn prune(&self, after: i64, limit: usize, before: Timestamp) -> Result<Pruned, StoreError> {
@@ -299,6 +336,91 @@ impl Store for SqliteStore {
 
     async fn forget_unmatched(&self) -> Result<(), StoreError> {
         self.writer.write(Durability::Synced, unmatched::forget).await
+    }
+
+    async fn create_replay(&self, replay: Replay, note: Note) -> Result<Replay, StoreError> {
+        let create = move |connection: &Connection| {
+            let replay = replays::create(connection, replay)?;
+            audit::note(connection, &note, replay.created_at)?;
+            Ok(replay)
+        };
+        self.writer.write(Durability::Synced, create).await
+    }
+
+    async fn replay(&self, id: &ReplayId) -> Result<Replay, StoreError> {
+        let id = id.clone();
+        self.readers.read(move |connection| replays::one(connection, &id)).await
+    }
+
+    async fn replays(&self, query: ReplayQuery) -> Result<Vec<Replay>, StoreError> {
+        self.readers.read(move |connection| replays::page(connection, &query)).await
+    }
+
+    async fn replay_ahead(
+        &self,
+        id: &ReplayId,
+        limit: usize,
+        most_pending: usize,
+    ) -> Result<(Vec<AcceptedEvent>, usize), StoreError> {
+        let id = id.clone();
+        self.readers.read(move |connection| replays::ahead(connection, &id, limit, most_pending)).await
+    }
+
+    async fn advance_replay(
+        &self,
+        id: ReplayId,
+        position: i64,
+        deliveries: Vec<(i64, NewDelivery)>,
+        now: Timestamp,
+    ) -> Result<Replay, StoreError> {
+        let advance =
+            move |connection: &Connection| replays::advance(connection, &id, position, &deliveries, now);
+        self.writer.write(Durability::Written, advance).await
+    }
+
+    async fn advance_recovery(
+        &self,
+        id: ReplayId,
+        position: i64,
+        events: Vec<i64>,
+        now: Timestamp,
+    ) -> Result<(Replay, Vec<SubscriptionId>), StoreError> {
+        let advance =
+            move |connection: &Connection| replays::advance_recovery(connection, &id, position, &events, now);
+        self.writer.write(Durability::Written, advance).await
+    }
+
+    async fn cancel_replay(&self, id: ReplayId, note: Note, now: Timestamp) -> Result<Replay, StoreError> {
+        let cancel = move |connection: &Connection| {
+            let replay = replays::cancel(connection, &id, now)?;
+            audit::note(connection, &note, now)?;
+            Ok(replay)
+        };
+        self.writer.write(Durability::Synced, cancel).await
+    }
+
+    async fn create_token(&self, token: Token, note: Note) -> Result<(), StoreError> {
+        let create = move |connection: &Connection| {
+            tokens::create(connection, &token)?;
+            audit::note(connection, &note, token.created_at)
+        };
+        self.writer.write(Durability::Synced, create).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        self.readers.read(tokens::all).await
+    }
+
+    async fn delete_token(&self, id: String, note: Note) -> Result<(), StoreError> {
+        let delete = move |connection: &Connection| {
+            tokens::delete(connection, &id)?;
+            audit::note(connection, &note, audit::at(&note))
+        };
+        self.writer.write(Durability::Synced, delete).await
+    }
+
+    async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
+        self.readers.read(move |connection| audit::page(connection, before, limit)).await
     }
 
     async fn meta(&self, name: &'static str, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {

@@ -1,74 +1,60 @@
 //! Subscriptions in SQLite.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{micros, time};
 use crate::model::{Format, Subscription, SubscriptionId, SubscriptionStatus};
-use crate::store::{StoreError, SubscriptionQuery};
+use crate::store::{Health, StoreError, SubscriptionQuery};
 use crate::vault::Vault;
 
 const COLUMNS: &str = "id, revision, tenant, target_url, events, status, off_reason, description, format, metadata, \
-                       secrets, created_at, updated_at";
+                       options, credentials, secrets, expires_at, failing_since, created_at, updated_at";
 
-/// The subscription's secrets as they stand on disk.
-pub(super) fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreError> {
+/// What of a subscription is sealed on disk.
+pub(super) struct Sealed {
+    secrets: Vec<u8>,
+    credentials: Option<Vec<u8>>,
+}
+
+/// Seals what a stolen database must not show.
+pub(super) fn seal(vault: &Vault, subscription: &Subscription) -> Result<Sealed, StoreError> {
+    let id = subscription.id.as_str();
+    Ok(Sealed { secrets: vault.seal(id, &subscription.secrets, nonce()?), credentials: None })
+}
+
+fn nonce() -> Result<[u8; 24], StoreError> {
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce)
         .map_err(|error| StoreError::Unavailable(anyhow::anyhow!("no randomness: {error}")))?;
-    Ok(vault.seal(subscription.id.as_str(), &subscription.secrets, nonce))
+    Ok(nonce)
 }
 
 pub(super) fn create(
     connection: &Connection,
     subscription: &Subscription,
-    sealed: &[u8],
+    sealed: &Sealed,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO subscriptions (id, revision, tenant, target_url, events, status, off_reason, description, format, \
-               metadata, secrets, created_at, updated_at) VALUES (:id, :revision, :tenant, :target_url, :events, :status, \
-               :off_reason, :description, :format, :metadata, :secrets, :created_at, :updated_at)";
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":id": subscription.id.as_str(),
-        ":revision": subscription.revision,
-        ":tenant": subscription.tenant,
-        ":target_url": subscription.target_url,
-        ":events": json(&subscription.events)?,
-        ":status": subscription.status.word(),
-        ":off_reason": subscription.off_reason,
-        ":description": subscription.description,
-        ":format": subscription.format.word(),
-        ":metadata": json(&subscription.metadata)?,
-        ":secrets": sealed,
-        ":created_at": micros(subscription.created_at),
-        ":updated_at": micros(subscription.updated_at),
-    })?;
+               metadata, options, credentials, secrets, expires_at, failing_since, created_at, updated_at) \
+               VALUES (:id, :revision, :tenant, :target_url, :events, :status, :off_reason, :description, :format, \
+               :metadata, :options, :credentials, :secrets, :expires_at, NULL, :updated_at, :updated_at)";
+    write(connection, sql, subscription, sealed)?;
     Ok(())
 }
 
 pub(super) fn update(
     connection: &Connection,
     subscription: &Subscription,
-    sealed: &[u8],
+    sealed: &Sealed,
 ) -> Result<(), StoreError> {
+    // Who turns it on again gives it new time to answer.
     let sql = "UPDATE subscriptions SET revision = :revision, tenant = :tenant, target_url = :target_url, events = :events, \
+               failing_since = CASE WHEN status = :status THEN failing_since END, \
                status = :status, off_reason = :off_reason, description = :description, format = :format, \
-               metadata = :metadata, secrets = :secrets, updated_at = :updated_at \
-               WHERE id = :id AND revision = :revision - 1";
-    let changed = connection.prepare_cached(sql)?.execute(named_params! {
-        ":id": subscription.id.as_str(),
-        ":revision": subscription.revision,
-        ":tenant": subscription.tenant,
-        ":target_url": subscription.target_url,
-        ":events": json(&subscription.events)?,
-        ":status": subscription.status.word(),
-        ":off_reason": subscription.off_reason,
-        ":description": subscription.description,
-        ":format": subscription.format.word(),
-        ":metadata": json(&subscription.metadata)?,
-        ":secrets": sealed,
-        ":updated_at": micros(subscription.updated_at),
-    })?;
-    if changed == 1 {
+               metadata = :metadata, options = :options, credentials = :credentials, secrets = :secrets, \
+               expires_at = :expires_at, updated_at = :updated_at WHERE id = :id AND revision = :revision - 1";
+    if write(connection, sql, subscription, sealed)? == 1 {
         return Ok(());
     }
     let exists = "SELECT 1 FROM subscriptions WHERE id = ?1";
@@ -78,16 +64,72 @@ pub(super) fn update(
     }
 }
 
+/// Runs a statement with all that a caller may write.
+fn write(
+    connection: &Connection,
+    sql: &str,
+    subscription: &Subscription,
+    sealed: &Sealed,
+) -> Result<usize, StoreError> {
+    let count = connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": subscription.id.as_str(),
+        ":revision": subscription.revision,
+        ":tenant": subscription.tenant,
+        ":target_url": subscription.target_url,
+        ":events": json(&subscription.events)?,
+        ":status": subscription.status.word(),
+        ":off_reason": subscription.off_reason,
+        ":description": subscription.description,
+        ":format": subscription.format.word(),
+        ":metadata": json(&subscription.metadata)?,
+        ":options": json(&subscription.options)?,
+        ":credentials": sealed.credentials,
+        ":secrets": sealed.secrets,
+        ":expires_at": subscription.expires_at.map(micros),
+        ":updated_at": micros(subscription.updated_at),
+    })?;
+    Ok(count)
+}
+
+/// Since when every attempt of a subscription has failed.
+pub(super) fn failing_since(
+    connection: &Connection,
+    id: &SubscriptionId,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT failing_since FROM subscriptions WHERE id = ?1";
+    let found: Option<Option<i64>> =
+        connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
+    Ok(found.flatten().map(time))
+}
+
+/// Writes what an attempt says of its subscription.
+pub(super) fn set_health(
+    connection: &Connection,
+    id: &SubscriptionId,
+    health: Health,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let since = match health {
+        Health::Same => return Ok(()),
+        Health::Failing => Some(micros(now)),
+        Health::Well => None,
+    };
+    let sql = "UPDATE subscriptions SET failing_since = ?2 \
+               WHERE id = ?1 AND (failing_since IS NULL) <> (?2 IS NULL)";
+    connection.prepare_cached(sql)?.execute((id.as_str(), since))?;
+    Ok(())
+}
+
+/// Turns a subscription off; `false` where it was off or gone.
 pub(super) fn turn_off(
     connection: &Connection,
     id: &SubscriptionId,
     reason: &str,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let sql = "UPDATE subscriptions SET status = 'off', off_reason = ?2, revision = revision + 1, updated_at = ?3 \
                WHERE id = ?1 AND status = 'on'";
-    connection.prepare_cached(sql)?.execute((id.as_str(), reason, micros(now)))?;
-    Ok(())
+    Ok(connection.prepare_cached(sql)?.execute((id.as_str(), reason, micros(now)))? == 1)
 }
 
 pub(super) fn delete(connection: &Connection, id: &SubscriptionId) -> Result<(), StoreError> {
@@ -148,6 +190,10 @@ fn read(row: &Row<'_>, vault: &Vault) -> Result<Subscription, StoreError> {
         format: Format::of(&row.get::<_, String>("format")?).ok_or_else(|| damaged("format"))?,
         metadata: serde_json::from_str(row.get_ref("metadata")?.as_str().unwrap_or_default())
             .map_err(|_| damaged("metadata"))?,
+        options: serde_json::from_str(row.get_ref("options")?.as_str().unwrap_or_default())
+            .map_err(|_| damaged("options"))?,
+        expires_at: row.get::<_, Option<i64>>("expires_at")?.map(time),
+        failing_since: row.get::<_, Option<i64>>("failing_since")?.map(time),
         secrets: vault.open(id.as_str(), &sealed).map_err(|error| StoreError::Unavailable(error.into()))?,
         created_at: time(row.get("created_at")?),
         updated_at: time(row.get("updated_at")?),

@@ -1,9 +1,8 @@
 //! What an attempt's outcome means: delivered, again at a time, or over.
 //!
-//! Pure: outcome, number of the attempt, `now` and jitter in [0, 1) go in, a [`Verdict`] comes out. The schedule is
-//! that of Standard Webhooks; the meaning of answers is design §3.
+//! Pure: outcome, progress, `now` and jitter in [0, 1) go in, a [`Verdict`] comes out. The meaning of answers is design
+//! §3; when the next attempt is due says the subscription's [`Policy`].
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,12 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::limits;
 use crate::model::{Instruction, Outcome};
 
-/// How far jitter moves an attempt, either way.
-const JITTER: f64 = 0.2;
+mod policy;
+mod preview;
 
-/// Delays before attempt 1, 2, …; after the last the delivery is exhausted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule(Vec<Duration>);
+pub use policy::Policy;
+pub use preview::Planned;
 
 /// What becomes of a delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,34 +31,20 @@ pub enum Verdict {
     Off(&'static str),
 }
 
-impl Default for Schedule {
-    /// The schedule of Standard Webhooks: ten attempts over about three days.
-    fn default() -> Self {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        let hours = |n: u64| minutes(n * 60);
-        Self(vec![
-            Duration::ZERO,
-            Duration::from_secs(5),
-            minutes(5),
-            minutes(30),
-            hours(2),
-            hours(5),
-            hours(10),
-            hours(14),
-            hours(20),
-            hours(24),
-        ])
-    }
+/// How far a delivery has come when an attempt ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Attempts of this round, the one that has just ended included: 1 for the first.
+    pub step: u32,
+    /// When this round began: when the delivery was made, or last redelivered.
+    pub began_at: Timestamp,
+    /// Since when every attempt of its subscription has failed.
+    pub failing_since: Option<Timestamp>,
 }
 
-impl Schedule {
-    /// Delay before the first attempt.
-    pub fn first(&self) -> Duration {
-        self.0.first().copied().unwrap_or_default()
-    }
-
-    /// What `outcome` of the `step`th attempt of this round (1 for the first) means at `now`.
-    pub fn judge(&self, outcome: &Outcome, step: u32, now: Timestamp, jitter: f64) -> Verdict {
+impl Policy {
+    /// What the outcome of an attempt means at `now`; `jitter` is in [0, 1).
+    pub fn judge(&self, outcome: &Outcome, progress: Progress, now: Timestamp, jitter: f64) -> Verdict {
         let mut not_before = Duration::ZERO;
         if let Outcome::Answered { status, retry_after_s, instruction } = outcome {
             match (status, instruction) {
@@ -78,12 +62,18 @@ impl Schedule {
                 _ => {}
             }
         }
-        match self.0.get(step as usize) {
-            None => Verdict::Exhausted,
-            Some(delay) => {
-                let delay = delay.mul_f64(1.0 + JITTER * (2.0 * jitter - 1.0)).max(not_before);
-                Verdict::Retry(later(now, delay))
-            }
+        let failing_since = progress.failing_since.unwrap_or(now);
+        if later(failing_since, limits::FAILING) <= now {
+            return Verdict::Off("every attempt failed for 5 days");
+        }
+        let policy = self.for_outcome(outcome);
+        let Some(delay) = policy.delay(progress.step.saturating_add(1)) else {
+            return Verdict::Exhausted;
+        };
+        let due_at = later(now, policy.jittered(delay, jitter).max(not_before));
+        match policy.longest_age() {
+            Some(longest) if due_at > later(progress.began_at, longest) => Verdict::Exhausted,
+            _ => Verdict::Retry(due_at),
         }
     }
 }
@@ -105,25 +95,6 @@ pub fn retry_after_s(value: &str, now: Timestamp) -> Option<u64> {
     let date = Timestamp::try_from(httpdate::parse_http_date(value).ok()?).ok()?;
     Some(u64::try_from(date.as_second().saturating_sub(now.as_second())).unwrap_or(0))
 }
-
-impl FromStr for Schedule {
-    type Err = String;
-
-    /// Durations with a unit, separated by commas: `0s,5s,5m,30m,2h`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let steps = text
-            .split(',')
-            .map(|step| duration(step.trim(), LONGEST_DELAY_DAYS))
-            .collect::<Result<Vec<_>, _>>()?;
-        if steps.len() > limits::RETRY_STEPS {
-            return Err(format!("{} attempts, at most {} are allowed", steps.len(), limits::RETRY_STEPS));
-        }
-        Ok(Self(steps))
-    }
-}
-
-/// Longest delay before an attempt.
-const LONGEST_DELAY_DAYS: u64 = 30;
 
 /// A duration with its unit: `500ms`, `5s`, `5m`, `2h`, `1d`; at most so many days. A number without a unit is an error.
 pub fn duration(text: &str, most_days: u64) -> Result<Duration, String> {
@@ -154,12 +125,13 @@ mod tests {
         Outcome::Answered { status, retry_after_s: None, instruction: None }
     }
 
+    fn progress(step: u32) -> Progress {
+        Progress { step, began_at: Timestamp::UNIX_EPOCH, failing_since: None }
+    }
+
     fn check(outcome: &Outcome, step: u32, expected: &Verdict) {
-        assert_eq!(
-            &Schedule::default().judge(outcome, step, Timestamp::UNIX_EPOCH, 0.5),
-            expected,
-            "{outcome:?} at {step}"
-        );
+        let verdict = Policy::default().judge(outcome, progress(step), Timestamp::UNIX_EPOCH, 0.5);
+        assert_eq!(&verdict, expected, "{outcome:?} at {step}");
     }
 
     fn at(seconds: i64) -> Verdict {
@@ -213,23 +185,38 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_needs_units() {
-        assert_eq!(
-            "0s, 250ms,2m".parse(),
-            Ok(Schedule(vec![Duration::ZERO, Duration::from_millis(250), Duration::from_secs(120)]))
-        );
-        for wrong in ["", "5", "5 s", "s", "5s,", "-1s", "31d", "99999999999999999999s"] {
-            assert!(wrong.parse::<Schedule>().is_err(), "{wrong}");
-        }
+    fn a_subscription_goes_off_after_five_days_of_failures_only() {
+        let day = |n: i64| Timestamp::from_second(n * 24 * 3600).unwrap();
+        let judge = |outcome: &Outcome, since, now| {
+            let progress = Progress { step: 1, began_at: now, failing_since: since };
+            Policy::default().judge(outcome, progress, now, 0.5)
+        };
+        let off = Verdict::Off("every attempt failed for 5 days");
+        assert_eq!(judge(&answered(500), Some(day(1)), day(6)), off);
+        assert_eq!(judge(&Outcome::TimedOut, Some(day(1)), day(7)), off);
+        assert!(matches!(judge(&answered(500), Some(day(2)), day(6)), Verdict::Retry(_)));
+        assert!(matches!(judge(&answered(500), None, day(6)), Verdict::Retry(_)));
+        assert_eq!(judge(&answered(200), Some(day(1)), day(6)), Verdict::Delivered);
+    }
+
+    #[test]
+    fn no_attempt_is_planned_past_the_longest_age() {
+        let policy =
+            serde_json::json!({"policy": "fixed", "delay": "1m", "longest_age": "150s", "jitter": 0});
+        let policy = Policy::parse(&policy, "").unwrap();
+        let judge =
+            |now| policy.judge(&answered(500), progress(1), Timestamp::from_second(now).unwrap(), 0.5);
+        assert_eq!(judge(90), at(150));
+        assert_eq!(judge(91), Verdict::Exhausted);
     }
 
     proptest! {
         #[test]
         fn a_retry_is_never_early_nor_more_than_a_fifth_late(step in 1u32..10, jitter in 0.0f64..1.0) {
             let now = Timestamp::from_second(1_700_000_000).unwrap();
-            let schedule = Schedule::default();
-            let delay = schedule.0[step as usize].as_secs_f64();
-            let Verdict::Retry(due_at) = schedule.judge(&answered(500), step, now, jitter) else { panic!("no retry") };
+            let policy = Policy::default();
+            let delay = policy.delay(step + 1).unwrap().as_secs_f64();
+            let Verdict::Retry(due_at) = policy.judge(&answered(500), progress(step), now, jitter) else { panic!("no retry") };
             let waited = due_at.duration_since(now).as_secs_f64();
             prop_assert!((delay * 0.799..=delay * 1.201).contains(&waited), "{} of {}", waited, delay);
         }
