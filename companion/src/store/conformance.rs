@@ -12,7 +12,10 @@ use crate::model::{DeliveryStatus, Format, Options, Ordering, Outcome, Secret, S
 use crate::retry::Verdict;
 use crate::testing::Folder;
 
+mod access;
+mod order;
 mod prune;
+mod replays;
 mod unmatched;
 
 /// A store to test, and what keeps it alive.
