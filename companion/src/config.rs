@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
+use url::Url;
 
 use crate::limits;
 use crate::retry::{self, Policy};
@@ -48,9 +49,21 @@ pub struct Settings {
     #[arg(long, env = "GATEHOOK_RETRY_SCHEDULE")]
     pub retry_schedule: Option<Policy>,
 
+    /// The API's public base URL, such as https://api.example.com: thin payloads name resources by it, and its host is
+    /// the origin that receivers are asked to allow (handshake `cloudevents`)
+    #[arg(long, env = "GATEHOOK_API_URL", value_parser = api_url)]
+    pub api_url: Option<Url>,
+
     /// How long events and finished deliveries are kept, such as 12h or 30d; pending ones are kept until they end
     #[arg(long, env = "GATEHOOK_RETENTION", default_value = "30d", value_parser = retention)]
     pub retention: Duration,
+}
+
+fn api_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not an absolute URL: {error}"))?;
+    let is_plain =
+        matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if is_plain { Ok(url) } else { Err("must be an http or https URL without query and fragment".into()) }
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -185,6 +198,8 @@ mod tests {
             ("--allow-targets 10.0.0.0/40", "--allow-targets"),
             ("--retry-schedule 5", "--retry-schedule"),
             ("--admin-token=", "--admin-token"),
+            ("--api-url api.example.com", "--api-url"),
+            ("--api-url ftp://api.example.com", "--api-url"),
             ("--retention 30", "--retention"),
             ("--retention 59m", "--retention"),
             ("--retention 3651d", "--retention"),

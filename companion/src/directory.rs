@@ -100,15 +100,20 @@ impl Directory {
         self.changes.lock().await
     }
 
+    /// A `target_url` as the sender calls it.
+    ///
+    /// # Errors
+    /// Why it may not be called.
+    pub fn target(&self, target_url: &str) -> Result<Uri, Blocked> {
+        let url = self.guard.parse(target_url)?;
+        url.as_str().parse().map_err(|error| Blocked(format!("not a URL that can be called: {error}")))
+    }
+
     /// Takes a subscription in, or its newer revision.
     pub fn put(&self, subscription: Subscription) {
         let patterns: Vec<Pattern> =
             subscription.events.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
-        let target = self.guard.parse(&subscription.target_url).and_then(|url| {
-            url.as_str()
-                .parse::<Uri>()
-                .map_err(|error| Blocked(format!("not a URL that can be called: {error}")))
-        });
+        let target = self.target(&subscription.target_url);
         let hook = payload::hook(&subscription);
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());

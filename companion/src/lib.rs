@@ -40,6 +40,7 @@ pub mod api;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod handshake;
 pub mod sender;
 pub mod server;
 pub mod telemetry;
@@ -130,8 +131,19 @@ pub async fn start(
     };
     let access = Access::load(&*store, admin_token, ingest_token).await?;
     let ingest_room = api::ingest_room();
-    let api =
-        Api { store, directory, queue, sender, clock, metrics, access, replays: asked.clone(), ingest_room };
+    let origin = settings.api_url.as_ref().and_then(|url| url.host_str()).unwrap_or("gatehook").to_owned();
+    let api = Api {
+        origin,
+        store,
+        directory,
+        queue,
+        sender,
+        clock,
+        metrics,
+        access,
+        replays: asked.clone(),
+        ingest_room,
+    };
     let address = listener.local_addr().context("the listener has no address")?;
     let tasks = vec![
         tokio::spawn(server::run(listener, api::router(Arc::new(api)), stopped.clone())),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -24,6 +24,9 @@ use crate::target::{Blocked, Guard};
 
 /// How long an idle connection to a receiver is kept.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// Our `user-agent`.
+pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("Gatehook/", env!("CARGO_PKG_VERSION")));
 
 /// Sends deliveries; clones share their connections.
 #[derive(Clone)]
@@ -91,6 +94,22 @@ impl Sender {
         let outcome = answered(&response, now);
         (outcome, first_bytes(response, deadline).await)
     }
+
+    /// Asks a receiver something that is not a delivery, under the same bounds; returns status and headers of its answer.
+    ///
+    /// # Errors
+    /// How it ended where there was no answer.
+    pub async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), Outcome> {
+        let deadline = Instant::now() + limits::ATTEMPT;
+        let response = match timeout_at(deadline, self.client.request(request)).await {
+            Err(_) => return Err(Outcome::TimedOut),
+            Ok(Err(error)) => return Err(failed(&error)),
+            Ok(Ok(response)) => response,
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        first_bytes(response, deadline).await;
+        Ok((status, headers))
+    }
 }
 
 fn tls() -> anyhow::Result<rustls::ClientConfig> {
@@ -109,7 +128,7 @@ fn tls() -> anyhow::Result<rustls::ClientConfig> {
 fn request(parcel: Parcel) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let mut request = Request::post(parcel.target)
         .header(CONTENT_TYPE, parcel.body.media_type)
-        .header(USER_AGENT, HeaderValue::from_static(concat!("Gatehook/", env!("CARGO_PKG_VERSION"))))
+        .header(USER_AGENT, AGENT)
         .header("webhook-id", parcel.id)
         .header("webhook-timestamp", parcel.timestamp_s)
         .header("webhook-signature", parcel.signature);

@@ -52,6 +52,8 @@ pub struct Api {
     pub queue: Arc<Queue>,
     /// For pings.
     pub sender: Sender,
+    /// On whose behalf receivers are asked, a DNS name.
+    pub origin: String,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.

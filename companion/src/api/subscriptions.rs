@@ -19,10 +19,14 @@ use super::error::Problem;
 use super::request::{Params, check_match, cut, etag, idempotency, page_limit, read_body, word};
 use super::subscription::{self, Fields, Representation, representation, rotated, with_secret};
 use crate::clock::random_id_bytes;
+use crate::handshake::{self, Question};
 use crate::limits;
 use crate::members::Fault;
-use crate::model::{Attempt, DeliveryId, Event, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::model::{
+    Attempt, DeliveryId, Event, Handshake, Outcome, Subscription, SubscriptionId, SubscriptionStatus,
+};
 use crate::payload;
+use crate::rate::Rate;
 use crate::retry::{Planned, later};
 use crate::sender::Parcel;
 use crate::signature;
@@ -42,7 +46,8 @@ pub(super) async fn create(
     let now = api.clock.now();
     let fields = subscription::read(&body, now)?;
     vet(&api, &fields).await?;
-    let subscription = fields.create(SubscriptionId::new(now, random_id_bytes()), new_key()?, now);
+    let mut subscription = fields.create(SubscriptionId::new(now, random_id_bytes()), new_key()?, now);
+    shake_hands(&api, &mut subscription).await?;
     let id = subscription.id.as_str();
     let note = Note {
         audit: Some(caller.audit("subscription.create", id, None, now)),
@@ -281,6 +286,36 @@ async fn vet(api: &Api, fields: &Fields) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Asks the receiver of a subscription that is on whether it wants deliveries; takes over the rate that it allows where that
+/// is less than the subscription's own.
+async fn shake_hands(api: &Api, subscription: &mut Subscription) -> Result<(), Problem> {
+    let options = &mut subscription.options;
+    if subscription.status == SubscriptionStatus::Off || options.handshake == Handshake::None {
+        return Ok(());
+    }
+    let fault = |detail: String| Problem::fields(vec![Fault::new("/target_url", detail)]);
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).map_err(|_| Problem::busy("no secret can be made at the moment"))?;
+    let rate = options.rate_limit.as_deref().and_then(|rate| rate.parse::<Rate>().ok());
+    let question = Question {
+        handshake: options.handshake,
+        target: api
+            .directory
+            .target(&subscription.target_url)
+            .map_err(|blocked| fault(blocked.to_string()))?,
+        origin: &api.origin,
+        rate,
+        headers: HeaderMap::new(),
+        random,
+    };
+    let granted = handshake::shake(&api.sender, question).await.map_err(fault)?;
+    let is_less = |granted: &Rate| rate.is_none_or(|own| granted.per_second() < own.per_second());
+    if let Some(granted) = granted.filter(is_less) {
+        options.rate_limit = Some(granted.to_string());
+    }
+    Ok(())
+}
+
 async fn change(
     api: &Api,
     caller: &Caller,
@@ -291,7 +326,13 @@ async fn change(
         vet(api, &fields).await?;
     }
     let now = api.clock.now();
-    let next = fields.change(current, now);
+    let mut next = fields.change(current, now);
+    let asked_before = next.target_url == current.target_url
+        && next.options.handshake == current.options.handshake
+        && next.status == current.status;
+    if !asked_before {
+        shake_hands(api, &mut next).await?;
+    }
     let audit = caller.audit("subscription.update", next.id.as_str(), changed(current, &next), now);
     let news = match next.status == current.status {
         true => Vec::new(),

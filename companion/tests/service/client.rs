@@ -81,6 +81,11 @@ impl Companion {
         Self::start_in(self.folder, DaysAhead(days)).await
     }
 
+    /// This time tomorrow, RFC 3339.
+    pub(crate) fn tomorrow(&self) -> String {
+        DaysAhead(1).now().to_string()
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,

@@ -1,9 +1,12 @@
 //! The companion as its callers meet it: the library on a free port, real HTTP, a real receiver; each route once good
 //! and once bad.
 
+mod access;
+mod again;
 mod client;
 mod deliveries;
 mod ingest;
+mod policies;
 mod subscriptions;
 mod tenants;
 mod unmatched;
