@@ -15,7 +15,7 @@ use crate::clock::random_id_bytes;
 use crate::matcher::{Index, Pattern, may_see};
 use crate::model::{DeliveryId, Event, Ordering, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::news;
-use crate::payload;
+use crate::payload::{self, Shape, Wanted};
 use crate::retry::{Policy, later};
 use crate::store::{AuditEntry, NewDelivery, NewEvent, Note, Store, StoreError, SubscriptionQuery};
 use crate::target::{Blocked, Guard};
@@ -27,6 +27,8 @@ pub struct Entry {
     pub subscription: Subscription,
     /// [`payload::hook`] of it.
     pub hook: String,
+    /// What its deliveries look like, or why none can be made.
+    pub shape: Result<Shape, String>,
     /// Where to send, or why that is not allowed.
     pub target: Result<Uri, Blocked>,
     /// When attempts are made.
@@ -118,7 +120,9 @@ impl Directory {
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());
         let retry = own.unwrap_or_else(|| self.retry.clone());
-        let entry = Arc::new(Entry { subscription, hook, target, retry, patterns });
+        let shape = Shape::new(&Wanted { format: subscription.format, ..Wanted::default() });
+        let shape = shape.map_err(|fault| fault.to_string());
+        let entry = Arc::new(Entry { subscription, hook, shape, target, retry, patterns });
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = &entry.subscription.id;
         if inner.entries.get(id).is_some_and(|old| old.subscription.revision >= entry.subscription.revision) {

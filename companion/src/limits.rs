@@ -65,6 +65,15 @@ pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
 pub const IDEMPOTENCY_KEY: usize = 255;
 /// Bearer tokens kept beside those of the settings.
 pub const TOKENS: usize = 1_000;
+/// One `ce-…` header in bytes, name and value; a longer attribute is left out.
+pub const CE_HEADER: usize = 2 << 10;
+/// All `ce-…` headers of a delivery in bytes, but for the four that CloudEvents requires: servers commonly take 8 KiB of
+/// headers in all, and those have room for ours then.
+pub const CE_HEADERS: usize = 4 << 10;
+/// Characters of a section's text that Slack takes.
+pub const SLACK_SECTION: usize = 3_000;
+/// Characters of a message's `text` that Slack advises; longer ones it may cut.
+pub const SLACK_TEXT: usize = 4_000;
 
 /// Rows of one page where the caller names no `limit`, and at most.
 pub const PAGE_DEFAULT: usize = 50;

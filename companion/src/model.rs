@@ -184,13 +184,22 @@ pub enum SubscriptionStatus {
 }
 
 /// Shape of the body that a receiver gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// `{"type","timestamp","data","hook"}` (Standard Webhooks, REST Hooks).
+    #[default]
     Standard,
     /// The representation alone.
     Raw,
+    /// What happened to which resource, without data: the receiver reads it from the API.
+    Thin,
+    /// CloudEvents 1.0, structured mode.
+    Cloudevents,
+    /// CloudEvents 1.0, binary mode: attributes as headers.
+    CloudeventsBinary,
+    /// What Slack's incoming webhooks accept.
+    Slack,
 }
 
 /// A symmetric signing key, 24 to 64 bytes (Standard Webhooks). Its `Debug` shows nothing of it.
@@ -519,5 +528,12 @@ words!(Ordering { None = "none", Resource = "resource" });
 words!(Signing { Hmac = "hmac", Ed25519 = "ed25519" });
 words!(Handshake { None = "none", XHookSecret = "x-hook-secret", CloudEvents = "cloudevents" });
 words!(SubscriptionStatus { On = "on", Off = "off" });
-words!(Format { Standard = "standard", Raw = "raw" });
+words!(Format {
+    Standard = "standard",
+    Raw = "raw",
+    Thin = "thin",
+    Cloudevents = "cloudevents",
+    CloudeventsBinary = "cloudevents-binary",
+    Slack = "slack",
+});
 words!(DeliveryStatus { Pending = "pending", Delivered = "delivered", Exhausted = "exhausted", Cancelled = "cancelled" });

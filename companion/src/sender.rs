@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -47,6 +47,8 @@ pub struct Parcel {
     pub signature: String,
     /// `traceparent` of the API call, where known (W3C Trace Context).
     pub traceparent: Option<String>,
+    /// More headers, such as `ce-…`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: Body,
 }
@@ -127,13 +129,18 @@ fn tls() -> anyhow::Result<rustls::ClientConfig> {
 
 fn request(parcel: Parcel) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let mut request = Request::post(parcel.target)
-        .header(CONTENT_TYPE, parcel.body.media_type)
         .header(USER_AGENT, AGENT)
         .header("webhook-id", parcel.id)
         .header("webhook-timestamp", parcel.timestamp_s)
         .header("webhook-signature", parcel.signature);
     if let Some(traceparent) = parcel.traceparent {
         request = request.header("traceparent", traceparent);
+    }
+    if let Some(media_type) = parcel.body.media_type {
+        request = request.header(CONTENT_TYPE, media_type);
+    }
+    for (name, value) in parcel.headers {
+        request = request.header(name, value);
     }
     request.body(Full::new(parcel.body.bytes))
 }

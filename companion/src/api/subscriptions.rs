@@ -25,7 +25,7 @@ use crate::members::Fault;
 use crate::model::{
     Attempt, DeliveryId, Event, Handshake, Outcome, Subscription, SubscriptionId, SubscriptionStatus,
 };
-use crate::payload;
+use crate::payload::{self, Payload};
 use crate::rate::Rate;
 use crate::retry::{Planned, later};
 use crate::sender::Parcel;
@@ -236,16 +236,26 @@ pub(super) async fn ping(
     let id = DeliveryId::new(now, random_id_bytes());
     let event = ping_event(&id, now);
     let begun = tokio::time::Instant::now();
-    let (outcome, answer) = match entry.target.clone() {
-        Err(blocked) => (Outcome::Blocked(blocked.to_string()), Default::default()),
-        Ok(target) => {
-            let body = payload::body(entry.subscription.format, &event, &entry.hook);
+    let payload = entry.shape.as_ref().map_err(String::clone);
+    let payload = payload.and_then(|shape| payload::body(shape, &event, &entry.hook));
+    let target = entry.target.clone().map_err(|blocked| blocked.to_string());
+    let (outcome, answer) = match target.and_then(|target| Ok((target, payload?))) {
+        Err(blocked) => (Outcome::Blocked(blocked), Default::default()),
+        Ok((target, Payload { body, headers })) => {
             let secrets = &entry.subscription.secrets;
             let signature = signature::sign(secrets, id.as_str(), now.as_second(), &body.bytes, now);
             let timestamp_s = now.as_second();
             api.sender
                 .send(
-                    Parcel { target, id: id.0.clone(), timestamp_s, signature, traceparent: None, body },
+                    Parcel {
+                        target,
+                        id: id.0.clone(),
+                        timestamp_s,
+                        signature,
+                        traceparent: None,
+                        headers,
+                        body,
+                    },
                     now,
                 )
                 .await

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::matcher::may_see;
 use crate::model::{Attempt, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::news;
-use crate::payload;
+use crate::payload::{self, Payload};
 use crate::queue::Queue;
 use crate::retry::{Progress, Verdict, later};
 use crate::sender::{Parcel, Sender};
@@ -327,14 +327,15 @@ fn parcel(entry: &Entry, claimed: &Claimed, now: Timestamp) -> Result<Parcel, St
         return Err(NOT_ITS_TENANT.into());
     }
     let target = entry.target.clone().map_err(|blocked| blocked.to_string())?;
-    let body = payload::body(entry.subscription.format, &claimed.event, &entry.hook);
+    let Payload { body, headers } =
+        payload::body(entry.shape.as_ref().map_err(String::clone)?, &claimed.event, &entry.hook)?;
     let timestamp_s = now.as_second();
     let signature =
         signature::sign(&entry.subscription.secrets, claimed.id.as_str(), timestamp_s, &body.bytes, now);
     let traceparent = claimed.event.extensions.get("traceparent");
     let traceparent = traceparent.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
     let traceparent = traceparent.filter(|value| hyper::header::HeaderValue::from_str(value).is_ok());
-    Ok(Parcel { target, id: claimed.id.0.clone(), timestamp_s, signature, traceparent, body })
+    Ok(Parcel { target, id: claimed.id.0.clone(), timestamp_s, signature, traceparent, headers, body })
 }
 
 fn take_in(lanes: &mut Lanes, news: News) {
