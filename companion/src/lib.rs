@@ -21,6 +21,7 @@ pub mod matcher;
 pub mod members;
 pub mod model;
 pub mod news;
+pub mod parcel;
 pub mod payload;
 pub mod rate;
 pub mod retry;

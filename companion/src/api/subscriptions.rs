@@ -25,11 +25,9 @@ use crate::members::Fault;
 use crate::model::{
     Attempt, DeliveryId, Event, Handshake, Outcome, Subscription, SubscriptionId, SubscriptionStatus,
 };
-use crate::payload::{self, Payload};
+use crate::parcel::parcel;
 use crate::rate::Rate;
 use crate::retry::{Planned, later};
-use crate::sender::Parcel;
-use crate::signature;
 use crate::store::{Note, StoreError, SubscriptionQuery};
 
 /// Bytes of a signing key that we make (Standard Webhooks: 24 to 64).
@@ -236,30 +234,9 @@ pub(super) async fn ping(
     let id = DeliveryId::new(now, random_id_bytes());
     let event = ping_event(&id, now);
     let begun = tokio::time::Instant::now();
-    let payload = entry.shape.as_ref().map_err(String::clone);
-    let payload = payload.and_then(|shape| payload::body(shape, &event, &entry.hook));
-    let target = entry.target.clone().map_err(|blocked| blocked.to_string());
-    let (outcome, answer) = match target.and_then(|target| Ok((target, payload?))) {
+    let (outcome, answer) = match parcel(&entry, &event, &id, None, now) {
         Err(blocked) => (Outcome::Blocked(blocked), Default::default()),
-        Ok((target, Payload { body, headers })) => {
-            let secrets = &entry.subscription.secrets;
-            let signature = signature::sign(secrets, id.as_str(), now.as_second(), &body.bytes, now);
-            let timestamp_s = now.as_second();
-            api.sender
-                .send(
-                    Parcel {
-                        target,
-                        id: id.0.clone(),
-                        timestamp_s,
-                        signature,
-                        traceparent: None,
-                        headers,
-                        body,
-                    },
-                    now,
-                )
-                .await
-        }
+        Ok(parcel) => api.sender.send(parcel, now).await,
     };
     let duration_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
     Ok(Json(attempt(&Attempt { number: 1, started_at: now, duration_ms, outcome, answer })))

@@ -18,11 +18,10 @@ use crate::limits;
 use crate::matcher::may_see;
 use crate::model::{Attempt, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::news;
-use crate::payload::{self, Payload};
+use crate::parcel::parcel;
 use crate::queue::Queue;
 use crate::retry::{Progress, Verdict, later};
-use crate::sender::{Parcel, Sender};
-use crate::signature;
+use crate::sender::Sender;
 use crate::store::{Claimed, Claims, Ended, Health, Note, Recorded, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -180,7 +179,14 @@ impl Worker {
     }
 
     async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, bytes::Bytes) {
-        match parcel(entry, claimed, now) {
+        let parcel = match is_its_own(entry, claimed) {
+            true => {
+                let sequence = claimed.ordered.then_some(claimed.seq);
+                parcel(entry, &claimed.event, &claimed.id, sequence, now)
+            }
+            false => Err(NOT_ITS_TENANT.into()),
+        };
+        match parcel {
             Ok(parcel) => self.sender.send(parcel, now).await,
             Err(blocked) => (Outcome::Blocked(blocked), bytes::Bytes::new()),
         }
@@ -319,23 +325,6 @@ impl Worker {
 /// Whether the subscription may see the event as it now stands; it may have changed since the event was accepted.
 fn is_its_own(entry: &Entry, claimed: &Claimed) -> bool {
     may_see(entry.subscription.tenant.as_deref(), claimed.event.tenant.as_deref())
-}
-
-/// The request for one attempt at `now`, or why there may be none.
-fn parcel(entry: &Entry, claimed: &Claimed, now: Timestamp) -> Result<Parcel, String> {
-    if !is_its_own(entry, claimed) {
-        return Err(NOT_ITS_TENANT.into());
-    }
-    let target = entry.target.clone().map_err(|blocked| blocked.to_string())?;
-    let Payload { body, headers } =
-        payload::body(entry.shape.as_ref().map_err(String::clone)?, &claimed.event, &entry.hook)?;
-    let timestamp_s = now.as_second();
-    let signature =
-        signature::sign(&entry.subscription.secrets, claimed.id.as_str(), timestamp_s, &body.bytes, now);
-    let traceparent = claimed.event.extensions.get("traceparent");
-    let traceparent = traceparent.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
-    let traceparent = traceparent.filter(|value| hyper::header::HeaderValue::from_str(value).is_ok());
-    Ok(Parcel { target, id: claimed.id.0.clone(), timestamp_s, signature, traceparent, headers, body })
 }
 
 fn take_in(lanes: &mut Lanes, news: News) {
