@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::limits;
 use crate::model::{Event, is_json_media_type};
+use crate::news;
 
 /// Why one event was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -312,6 +313,11 @@ impl Draft {
         let Some(event_type) = self.event_type.take() else {
             return Err(missing(&self, "type"));
         };
+        if event_type.starts_with(news::PREFIX) {
+            return Err(
+                self.refuse("type", format!("begins with `{}`, which is for our own events", news::PREFIX))
+            );
+        }
         let Some(id) = self.id.take() else {
             return Err(missing(&self, "id"));
         };
@@ -420,6 +426,7 @@ mod tests {
         check(r#"{"specversion":"0.3"}"#, "/specversion is `0.3`");
         check(r#"{"specversion":"1.0","source":"/s","type":"t"}"#, "/id is missing");
         check(r#"{"specversion":"1.0","id":"","source":"/s"}"#, "/id must have");
+        check(r#"{"specversion":"1.0","id":"1","source":"/s","type":"gatehook.ping"}"#, "/type begins with");
         check(r#"{"specversion":"1.0","id":7}"#, "/id must be a string");
         check(r#"{"specversion":"1.0","id":"1","id":"2"}"#, "/id is given twice");
         check(r#"{"specversion":"1.0","time":"yesterday"}"#, "/time must be an RFC 3339");

@@ -95,7 +95,8 @@ impl Replayer {
         };
         let (events, pending) =
             self.store.replay_ahead(&replay.id, limits::REPLAY_CHUNK, limits::REPLAY_PENDING).await?;
-        if pending >= limits::REPLAY_PENDING {
+        let room = room.min(limits::REPLAY_PENDING.saturating_sub(pending));
+        if room == 0 {
             return Ok(0);
         }
         let mut wanted: Vec<AcceptedEvent> = Vec::new();
@@ -163,4 +164,150 @@ fn asks_for(replay: &Replay, event: &Event) -> bool {
 fn deliveries(entry: &Entry, events: &[AcceptedEvent], now: Timestamp) -> Vec<(i64, NewDelivery)> {
     let wanted = events.iter().filter(|accepted| entry.wants(&accepted.event));
     wanted.map(|accepted| (accepted.seq, entry.delivery(&accepted.event, now))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Options, ReplayRange, Secret, Subscription, SubscriptionId};
+    use crate::retry::Policy;
+    use crate::store;
+    use crate::target::Guard;
+    use crate::testing::{Folder, ManualClock};
+    use crate::vault::Vault;
+
+    struct Bench {
+        replayer: Replayer,
+        credits: Credits,
+        _folder: Folder,
+    }
+
+    fn start() -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap()
+    }
+
+    fn subscription() -> Subscription {
+        Subscription {
+            id: SubscriptionId("sub_1".into()),
+            revision: 1,
+            tenant: Some("blue".into()),
+            target_url: "https://example.com/".into(),
+            events: vec!["contact.*".into()],
+            status: SubscriptionStatus::On,
+            off_reason: None,
+            description: None,
+            format: crate::model::Format::Raw,
+            metadata: Default::default(),
+            options: Options::default(),
+            secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
+            expires_at: None,
+            failing_since: None,
+            created_at: start(),
+            updated_at: start(),
+        }
+    }
+
+    fn event(number: usize, event_type: &str, tenant: &str) -> Event {
+        Event {
+            id: format!("{event_type}{tenant}{number}"),
+            source: "/test".into(),
+            event_type: event_type.into(),
+            subject: None,
+            time: start(),
+            datacontenttype: None,
+            data: None,
+            tenant: Some(tenant.into()),
+            extensions: Default::default(),
+        }
+    }
+
+    impl Bench {
+        /// A store with `count` past events, nobody's yet, and a subscription that joins late.
+        async fn new(count: usize) -> Self {
+            let folder = Folder::new();
+            let url = format!("sqlite:{}", folder.path("test.db").display());
+            let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+            let directory = Directory::load(&*store, Guard::default(), Policy::default()).await.unwrap();
+            let past = (0..count).map(|number| event(number, "contact.create", "blue"));
+            let others = [event(0, "contact.create", "red"), event(0, "order.create", "blue")];
+            let batch = past.chain(others).map(|event| directory.address(event, start())).collect();
+            store.accept(batch, start()).await.unwrap();
+            store.create_subscription(subscription(), Note::default()).await.unwrap();
+            directory.put(subscription());
+            let replayer = Replayer {
+                store,
+                directory: Arc::new(directory),
+                queue: Arc::default(),
+                asked: Arc::default(),
+                clock: Arc::new(ManualClock::at(start())),
+                metrics: Arc::default(),
+            };
+            Self { replayer, credits: Credits::new(), _folder: folder }
+        }
+
+        async fn ask(&self, rate: Option<&str>) -> ReplayId {
+            let replay = Replay {
+                id: ReplayId("rpl_1".into()),
+                kind: ReplayKind::Replay,
+                subscription: Some(SubscriptionId("sub_1".into())),
+                range: ReplayRange { rate: rate.map(str::to_owned), ..ReplayRange::default() },
+                status: ReplayStatus::Running,
+                first: 0,
+                position: 0,
+                last: 0,
+                made: 0,
+                created_at: start(),
+                ended_at: None,
+            };
+            self.replayer.store.create_replay(replay, Note::default()).await.unwrap().id
+        }
+
+        /// Gives a replay some turns; returns how many deliveries it has made after each.
+        async fn turns(&mut self, id: &ReplayId, count: usize) -> Vec<u64> {
+            let mut made = Vec::new();
+            for _ in 0..count {
+                self.replayer.turn(&mut self.credits).await.unwrap();
+                made.push(self.replayer.store.replay(id).await.unwrap().made);
+            }
+            made
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replay_keeps_to_its_rate() {
+        let mut bench = Bench::new(50).await;
+        let id = bench.ask(Some("25/s")).await;
+        // A turn is a tenth of a second: two and a half deliveries each.
+        assert_eq!(bench.turns(&id, 6).await, [2, 5, 7, 10, 12, 15]);
+    }
+
+    #[tokio::test]
+    async fn a_replay_waits_while_much_is_pending_and_then_goes_on() {
+        let mut bench = Bench::new(limits::REPLAY_PENDING + 50).await;
+        let id = bench.ask(Some("100000/s")).await;
+        let full = limits::REPLAY_PENDING as u64;
+        assert_eq!(bench.turns(&id, 2).await, [full, full]);
+        let store = bench.replayer.store.clone();
+        let subscription = SubscriptionId("sub_1".into());
+        store.cancel_pending(subscription, "made room".into(), limits::REPLAY_CHUNK, start()).await.unwrap();
+        assert_eq!(bench.turns(&id, 1).await, [full + 50]);
+    }
+
+    #[tokio::test]
+    async fn only_what_the_subscription_wants_and_may_see_is_replayed() {
+        let mut bench = Bench::new(3).await;
+        let id = bench.ask(None).await;
+        bench.turns(&id, 1).await;
+        let done = bench.replayer.store.replay(&id).await.unwrap();
+        assert_eq!((done.made, done.status, done.last - done.first + 1), (3, ReplayStatus::Done, 5));
+    }
+
+    #[tokio::test]
+    async fn a_replay_ends_with_its_subscription() {
+        let mut bench = Bench::new(3).await;
+        let id = bench.ask(None).await;
+        bench.replayer.directory.remove(&SubscriptionId("sub_1".into()));
+        assert_eq!(bench.turns(&id, 1).await, [0]);
+        assert_eq!(bench.replayer.store.replay(&id).await.unwrap().status, ReplayStatus::Cancelled);
+    }
 }

@@ -84,6 +84,12 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     if let Some(namespace) = &raw.namespace {
         let fits = namespace.len() <= MAX_WORDS && namespace.split('.').all(is_word);
         check.require(fits, "/namespace", "words of a-z, 0-9 and _, with dots between them, are allowed");
+        let is_free = namespace.split('.').next() != Some("gatehook");
+        check.require(
+            is_free,
+            "/namespace",
+            "`gatehook` is for the companion's own events, which it takes from nobody",
+        );
     }
     let ignore = raw.ignore.iter().enumerate();
     let ignore =

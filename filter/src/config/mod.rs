@@ -229,6 +229,7 @@ mod tests {
             (r#"{"via": true}"#, "/via"),
             (r#"{"source": ""}"#, "/source"),
             (r#"{"namespace": "Acme"}"#, "/namespace"),
+            (r#"{"namespace": "gatehook.acme"}"#, "/namespace"),
             (r#"{"tense": "future"}"#, "/tense"),
             (r#"{"mode": "hold"}"#, "/hold/allow_on_headers_stop_iteration"),
             (r#"{"hold": {"allow_on_headers_stop_iteration": true}}"#, "/hold"),
