@@ -5,6 +5,7 @@ mod access;
 mod again;
 mod client;
 mod deliveries;
+mod documents;
 mod handshakes;
 mod ingest;
 mod policies;
