@@ -70,6 +70,21 @@ pub const CE_HEADER: usize = 2 << 10;
 /// All `ce-…` headers of a delivery in bytes, but for the four that CloudEvents requires: servers commonly take 8 KiB of
 /// headers in all, and those have room for ours then.
 pub const CE_HEADERS: usize = 4 << 10;
+/// Source of a template in bytes: a page and more of JSON, and it fits an API request with the rest of a subscription.
+pub const TEMPLATE_SOURCE: usize = 16 << 10;
+/// Bytes of data and extension attributes that a template takes; each of its steps may look at all of them.
+pub const TEMPLATE_EVENT: usize = 256 << 10;
+/// A template's steps, and its memory in units of 64 bytes: a loop over a thousand items, and 1.25 MiB of text. The worst
+/// that [`TEMPLATE_EVENT`] and this allow together is a moment of one core.
+pub const TEMPLATE_FUEL: u64 = 20_000;
+/// Words and signs between two braces; the compiler takes stack for each, and gives no error but ends the process.
+pub const TEMPLATE_TAG: usize = 500;
+/// The word `elif` in a template, for the same reason.
+pub const TEMPLATE_BRANCHES: usize = 100;
+/// Loops and conditions within each other, and recursive loops; keeps the stack small.
+pub const TEMPLATE_DEPTH: usize = 50;
+/// The body that a template makes, in bytes.
+pub const TEMPLATE_OUTPUT: usize = 256 << 10;
 /// Characters of a section's text that Slack takes.
 pub const SLACK_SECTION: usize = 3_000;
 /// Characters of a message's `text` that Slack advises; longer ones it may cut.

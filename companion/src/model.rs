@@ -198,6 +198,8 @@ pub enum Format {
     Cloudevents,
     /// CloudEvents 1.0, binary mode: attributes as headers.
     CloudeventsBinary,
+    /// The subscription's own template.
+    Template,
     /// What Slack's incoming webhooks accept.
     Slack,
 }
@@ -534,6 +536,7 @@ words!(Format {
     Thin = "thin",
     Cloudevents = "cloudevents",
     CloudeventsBinary = "cloudevents-binary",
+    Template = "template",
     Slack = "slack",
 });
 words!(DeliveryStatus { Pending = "pending", Delivered = "delivered", Exhausted = "exhausted", Cancelled = "cancelled" });

@@ -1,9 +1,10 @@
 //! The body of a delivery, by the subscription's `format`.
 //!
-//! Pure. The event's data goes out byte for byte as it came in: it is copied, never parsed and written again. A format
-//! is one function from an event to bytes.
+//! Pure. The event's data goes out byte for byte as it came in: it is copied, never parsed and written again; only
+//! `template` reads it. A format is one function from an event to bytes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,12 +16,20 @@ use crate::model::{Event, Format, Subscription};
 
 mod cloudevents;
 mod slack;
+mod template;
+mod values;
+
+pub use template::Template;
 
 /// What a subscription says of the shape of its deliveries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     /// Which body.
     pub format: Format,
+    /// The source of the template, for [`Format::Template`] alone.
+    pub template: Option<&'a str>,
+    /// Media type of what the template makes; `None` means `application/json`.
+    pub content_type: Option<&'a str>,
     /// Whether the event's attributes go along as `ce-…` headers.
     pub ce_headers: bool,
     /// Where the API is, without a slash at its end, such as `https://api.example.com`; `thin` adds the subject to it.
@@ -58,6 +67,8 @@ enum Form {
     Thin,
     Cloudevents,
     CloudeventsBinary,
+    // Shared, so that a shape is cheap to clone, and not as large as its largest form.
+    Template(Arc<Template>),
     Slack,
 }
 
@@ -73,10 +84,36 @@ impl Shape {
             Format::Thin => Form::Thin,
             Format::Cloudevents => Form::Cloudevents,
             Format::CloudeventsBinary => Form::CloudeventsBinary,
+            Format::Template => Form::Template(Arc::new(template(wanted)?)),
             Format::Slack => Form::Slack,
         };
+        if wanted.format != Format::Template {
+            for (field, given) in [("/template", wanted.template), ("/content_type", wanted.content_type)] {
+                if given.is_some() {
+                    let detail = "is for the format `template` alone".to_owned();
+                    return Err(Fault { field, detail });
+                }
+            }
+        }
         Ok(Self { form, ce_headers: wanted.ce_headers, base_url: wanted.base_url.map(str::to_owned) })
     }
+}
+
+fn template(wanted: &Wanted<'_>) -> Result<Template, Fault> {
+    let fault = |field, detail| Fault { field, detail };
+    let source = wanted.template.ok_or_else(|| fault("/template", "is missing".to_owned()))?;
+    let content_type = wanted.content_type.unwrap_or("application/json");
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let is_token = |part: &str| !part.is_empty() && HeaderName::try_from(part).is_ok();
+    let is_media_type =
+        essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
+    if !is_media_type || HeaderValue::try_from(content_type).is_err() {
+        return Err(fault(
+            "/content_type",
+            "must be a media type, such as application/json or text/plain".to_owned(),
+        ));
+    }
+    Template::parse(source, content_type).map_err(|detail| fault("/template", detail))
 }
 
 /// What one delivery sends.
@@ -138,6 +175,7 @@ pub fn body(shape: &Shape, event: &Event, hook: &str) -> Result<Payload, String>
         Form::CloudeventsBinary => {
             Body::data(event)?.unwrap_or(Body { media_type: None, bytes: Bytes::new() })
         }
+        Form::Template(template) => template.render(event, hook)?,
         Form::Slack => Body::json(slack::message(event)),
     };
     let headers = match shape.ce_headers || matches!(shape.form, Form::CloudeventsBinary) {
@@ -335,5 +373,36 @@ mod tests {
             !String::from_utf8_lossy(&bytes).contains("url\":"),
             "a subject that is no path makes no URL"
         );
+    }
+
+    #[test]
+    fn a_template_makes_the_body() {
+        let template = Some(r#"{"text": "{{ type }} for {{ hook.id }}"}"#);
+        let wanted = Wanted { format: Format::Template, template, ..Wanted::default() };
+        let body = payload(&wanted, &event(None, None)).body;
+        assert_eq!(body.media_type.unwrap(), "application/json");
+        assert_eq!(body.bytes, r#"{"text": "contact.create for sub_1"}"#);
+        let wanted = Wanted { content_type: Some("text/plain; charset=utf-8"), ..wanted };
+        assert_eq!(
+            payload(&wanted, &event(None, None)).body.media_type.unwrap(),
+            "text/plain; charset=utf-8"
+        );
+    }
+
+    #[test]
+    fn a_shape_that_cannot_be_names_its_field() {
+        let template = Wanted { format: Format::Template, template: Some("{}"), ..Wanted::default() };
+        for (wanted, field) in [
+            (Wanted { template: None, ..template }, "/template"),
+            (Wanted { template: Some("{{"), ..template }, "/template"),
+            (Wanted { content_type: Some("json"), ..template }, "/content_type"),
+            (Wanted { content_type: Some("text/"), ..template }, "/content_type"),
+            (Wanted { content_type: Some("text/plain\n"), ..template }, "/content_type"),
+            (Wanted { format: Format::Standard, ..template }, "/template"),
+            (Wanted { content_type: Some("text/plain"), ..Wanted::default() }, "/content_type"),
+        ] {
+            assert_eq!(Shape::new(&wanted).unwrap_err().field, field, "{wanted:?}");
+        }
+        assert!(Shape::new(&template).is_ok());
     }
 }
