@@ -61,10 +61,20 @@ impl Entry {
     }
 }
 
+/// What holds for all subscriptions alike.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// The retry policy of those that have none of their own.
+    pub retry: Policy,
+    /// Where the API is, without a slash at its end.
+    pub base_url: Option<String>,
+}
+
 /// All subscriptions of this process.
 pub struct Directory {
     guard: Guard,
     retry: Policy,
+    base_url: Option<String>,
     inner: RwLock<Inner>,
     changes: tokio::sync::Mutex<()>,
 }
@@ -76,13 +86,14 @@ struct Inner {
 }
 
 impl Directory {
-    /// Reads all subscriptions of the store; `retry` is the policy of those that have none of their own.
+    /// Reads all subscriptions of the store.
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn load(store: &dyn Store, guard: Guard, retry: Policy) -> Result<Self, StoreError> {
+    pub async fn load(store: &dyn Store, guard: Guard, defaults: Defaults) -> Result<Self, StoreError> {
+        let Defaults { retry, base_url } = defaults;
         let changes = tokio::sync::Mutex::default();
-        let directory = Self { guard, retry, inner: RwLock::default(), changes };
+        let directory = Self { guard, retry, base_url, inner: RwLock::default(), changes };
         let mut after = None;
         loop {
             let page =
@@ -120,8 +131,8 @@ impl Directory {
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());
         let retry = own.unwrap_or_else(|| self.retry.clone());
-        let shape = Shape::new(&Wanted { format: subscription.format, ..Wanted::default() });
-        let shape = shape.map_err(|fault| fault.to_string());
+        let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
+        let shape = Shape::new(&wanted).map_err(|fault| format!("{}: {}", fault.pointer, fault.detail));
         let entry = Arc::new(Entry { subscription, hook, shape, target, retry, patterns });
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = &entry.subscription.id;

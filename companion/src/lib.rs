@@ -53,7 +53,7 @@ mod testing;
 use api::{Access, Api, TokenHash};
 use clock::Clock;
 use config::{Hidden, Settings};
-use directory::Directory;
+use directory::{Defaults, Directory};
 use queue::Queue;
 use replayer::Replayer;
 use retention::Retention;
@@ -100,8 +100,11 @@ pub async fn start(
     let ingest_token = token(&*store, settings.ingest_token.as_ref(), "ingest", "ingest_token_hash").await?;
     let released = store.release_all(clock.now()).await?;
     let guard = Guard::new(&settings.allow_targets);
-    let retry = settings.retry_schedule.clone().unwrap_or_default();
-    let directory = Arc::new(Directory::load(&*store, guard.clone(), retry).await?);
+    let defaults = Defaults {
+        retry: settings.retry_schedule.clone().unwrap_or_default(),
+        base_url: settings.api_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+    };
+    let directory = Arc::new(Directory::load(&*store, guard.clone(), defaults).await?);
     tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
 
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());

@@ -169,8 +169,8 @@ fn deliveries(entry: &Entry, events: &[AcceptedEvent], now: Timestamp) -> Vec<(i
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::Defaults;
     use crate::model::{Options, ReplayRange, Secret, Subscription, SubscriptionId};
-    use crate::retry::Policy;
     use crate::store;
     use crate::target::Guard;
     use crate::testing::{Folder, ManualClock};
@@ -227,7 +227,7 @@ mod tests {
             let folder = Folder::new();
             let url = format!("sqlite:{}", folder.path("test.db").display());
             let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
-            let directory = Directory::load(&*store, Guard::default(), Policy::default()).await.unwrap();
+            let directory = Directory::load(&*store, Guard::default(), Defaults::default()).await.unwrap();
             let past = (0..count).map(|number| event(number, "contact.create", "blue"));
             let others = [event(0, "contact.create", "red"), event(0, "order.create", "blue")];
             let batch = past.chain(others).map(|event| directory.address(event, start())).collect();

@@ -16,6 +16,7 @@ use crate::members::{Fault, Members};
 use crate::model::{
     Format, Handshake, Options, Ordering, Secret, Signing, Subscription, SubscriptionId, SubscriptionStatus,
 };
+use crate::payload::{Shape, Wanted};
 use crate::rate::Rate;
 use crate::retry::Policy;
 use crate::signature;
@@ -145,6 +146,9 @@ fn fields(
         expires_at: expires_at(&mut members, current, now),
         secret: members.read("secret", signature::parse_secret),
     };
+    if let Err(fault) = Shape::new(&Wanted::of(fields.format, &fields.options, None)) {
+        members.faults([fault]);
+    }
     members.finish("a subscription")?;
     Ok(fields)
 }
@@ -162,7 +166,7 @@ fn options(members: &mut Members) -> Options {
         signing: members.word("signing", Signing::Hmac, Signing::of, Signing::WORDS),
         handshake: members.word("handshake", Handshake::None, Handshake::of, Handshake::WORDS),
         condition: members.take("match"),
-        template: members.text("template", limits::METADATA),
+        template: members.text("template", limits::TEMPLATE_SOURCE),
         content_type: members.text("content_type", limits::SHORT_TEXT),
         ce_headers: members.switch("ce_headers"),
     }

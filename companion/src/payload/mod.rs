@@ -3,7 +3,6 @@
 //! Pure. The event's data goes out byte for byte as it came in: it is copied, never parsed and written again; only
 //! `template` reads it. A format is one function from an event to bytes.
 
-use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -12,7 +11,8 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::model::{Event, Format, Subscription};
+use crate::members::Fault;
+use crate::model::{Event, Format, Options, Subscription};
 
 mod cloudevents;
 mod slack;
@@ -36,18 +36,16 @@ pub struct Wanted<'a> {
     pub base_url: Option<&'a str>,
 }
 
-/// What is wrong with a [`Wanted`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// JSON pointer (RFC 6901) of the field within the subscription.
-    pub field: &'static str,
-    /// What is wrong, and what is allowed.
-    pub detail: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.detail)
+impl<'a> Wanted<'a> {
+    /// What the options of a subscription say; `base_url` is the same for all.
+    pub fn of(format: Format, options: &'a Options, base_url: Option<&'a str>) -> Self {
+        Self {
+            format,
+            template: options.template.as_deref(),
+            content_type: options.content_type.as_deref(),
+            ce_headers: options.ce_headers,
+            base_url,
+        }
     }
 }
 
@@ -90,8 +88,7 @@ impl Shape {
         if wanted.format != Format::Template {
             for (field, given) in [("/template", wanted.template), ("/content_type", wanted.content_type)] {
                 if given.is_some() {
-                    let detail = "is for the format `template` alone".to_owned();
-                    return Err(Fault { field, detail });
+                    return Err(Fault::new(field, "is for the format `template` alone"));
                 }
             }
         }
@@ -100,20 +97,19 @@ impl Shape {
 }
 
 fn template(wanted: &Wanted<'_>) -> Result<Template, Fault> {
-    let fault = |field, detail| Fault { field, detail };
-    let source = wanted.template.ok_or_else(|| fault("/template", "is missing".to_owned()))?;
+    let source = wanted.template.ok_or_else(|| Fault::new("/template", "is missing"))?;
     let content_type = wanted.content_type.unwrap_or("application/json");
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let is_token = |part: &str| !part.is_empty() && HeaderName::try_from(part).is_ok();
     let is_media_type =
         essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
     if !is_media_type || HeaderValue::try_from(content_type).is_err() {
-        return Err(fault(
+        return Err(Fault::new(
             "/content_type",
-            "must be a media type, such as application/json or text/plain".to_owned(),
+            "must be a media type, such as application/json or text/plain",
         ));
     }
-    Template::parse(source, content_type).map_err(|detail| fault("/template", detail))
+    Template::parse(source, content_type).map_err(|detail| Fault::new("/template", detail))
 }
 
 /// What one delivery sends.
@@ -401,7 +397,7 @@ mod tests {
             (Wanted { format: Format::Standard, ..template }, "/template"),
             (Wanted { content_type: Some("text/plain"), ..Wanted::default() }, "/content_type"),
         ] {
-            assert_eq!(Shape::new(&wanted).unwrap_err().field, field, "{wanted:?}");
+            assert_eq!(Shape::new(&wanted).unwrap_err().pointer, field, "{wanted:?}");
         }
         assert!(Shape::new(&template).is_ok());
     }

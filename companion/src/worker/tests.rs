@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::*;
+use crate::directory::Defaults;
 use crate::model::{DeliveryId, DeliveryStatus, Event, Format, Options, Secret, Subscription};
-use crate::retry::Policy;
 use crate::store::{self, DeliveryQuery, NewDelivery, NewEvent};
 use crate::target::Guard;
 use crate::testing::{Folder, ManualClock, Receiver};
@@ -30,7 +30,7 @@ impl Bench {
         let guard = Guard::new(&[allowed.parse().unwrap()]);
         let clock = Arc::new(ManualClock::at(start()));
         let worker = Worker {
-            directory: Arc::new(Directory::load(&*store, guard.clone(), Policy::default()).await.unwrap()),
+            directory: Arc::new(Directory::load(&*store, guard.clone(), Defaults::default()).await.unwrap()),
             store,
             queue: Arc::default(),
             sender: Sender::new(guard).unwrap(),
