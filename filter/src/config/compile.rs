@@ -82,14 +82,7 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     check.require(source_fits, "/source", "a URI reference of visible ASCII, without spaces, is needed");
     check.require(raw.source.len() <= MAX_SOURCE, "/source", "at most 2048 bytes are allowed");
     if let Some(namespace) = &raw.namespace {
-        let fits = namespace.len() <= MAX_WORDS && namespace.split('.').all(is_word);
-        check.require(fits, "/namespace", "words of a-z, 0-9 and _, with dots between them, are allowed");
-        let is_free = namespace.split('.').next() != Some("gatehook");
-        check.require(
-            is_free,
-            "/namespace",
-            "`gatehook` is for the companion's own events, which it takes from nobody",
-        );
+        check_namespace(&mut check, namespace);
     }
     let ignore = raw.ignore.iter().enumerate();
     let ignore =
@@ -145,6 +138,14 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
             linger,
         },
     })
+}
+
+fn check_namespace(check: &mut Check, namespace: &str) {
+    let fits = namespace.len() <= MAX_WORDS && namespace.split('.').all(is_word);
+    check.require(fits, "/namespace", "words of a-z, 0-9 and _, with dots between them, are allowed");
+    let is_free = namespace.split('.').next() != Some("gatehook");
+    let detail = "`gatehook` is for the companion's own events, which it takes from nobody";
+    check.require(is_free, "/namespace", detail);
 }
 
 fn compile_companion(check: &mut Check, raw: RawCompanion) -> Companion {
