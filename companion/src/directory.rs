@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clock::random_id_bytes;
+use crate::condition::{Condition, View};
 use crate::matcher::{Index, Pattern, may_see};
 use crate::model::{DeliveryId, Event, Ordering, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::news;
@@ -34,6 +35,7 @@ pub struct Entry {
     /// When attempts are made.
     pub retry: Policy,
     patterns: Vec<Pattern>,
+    condition: Option<Arc<Condition>>,
 }
 
 impl Entry {
@@ -46,6 +48,7 @@ impl Entry {
     pub fn wants(&self, event: &Event) -> bool {
         may_see(self.subscription.tenant.as_deref(), event.tenant.as_deref())
             && self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
+            && self.condition.as_ref().is_none_or(|condition| condition.holds(&View::new(event)))
     }
 
     /// A new delivery of an event to this subscription.
@@ -131,9 +134,11 @@ impl Directory {
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());
         let retry = own.unwrap_or_else(|| self.retry.clone());
+        let condition = subscription.options.condition.as_ref();
+        let condition = condition.and_then(|value| Condition::parse(value, "").ok()).map(Arc::new);
         let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
         let shape = Shape::new(&wanted).map_err(|fault| format!("{}: {}", fault.pointer, fault.detail));
-        let entry = Arc::new(Entry { subscription, hook, shape, target, retry, patterns });
+        let entry = Arc::new(Entry { subscription, hook, shape, target, retry, patterns, condition });
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = &entry.subscription.id;
         if inner.entries.get(id).is_some_and(|old| old.subscription.revision >= entry.subscription.revision) {
@@ -141,7 +146,12 @@ impl Directory {
         }
         inner.forget(id);
         if entry.subscription.status == SubscriptionStatus::On {
-            inner.index.insert(id, entry.subscription.tenant.as_deref(), &entry.patterns);
+            inner.index.insert(
+                id,
+                entry.subscription.tenant.as_deref(),
+                &entry.patterns,
+                entry.condition.as_ref(),
+            );
         }
         inner.entries.insert(id.clone(), entry);
     }
@@ -159,7 +169,7 @@ impl Directory {
     /// An event with a delivery for each subscription that is on at `now` and wants it.
     pub fn address(&self, event: Event, now: Timestamp) -> NewEvent {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted_by = inner.index.matching(&event.event_type, event.tenant.as_deref());
+        let wanted_by = inner.index.matching(&View::new(&event));
         let entries = wanted_by.iter().filter_map(|id| inner.entries.get(id));
         let deliveries =
             entries.filter(|entry| !entry.has_expired(now)).map(|entry| entry.delivery(&event, now));
@@ -213,7 +223,7 @@ impl Inner {
         if let Some(old) = self.entries.remove(id)
             && old.subscription.status == SubscriptionStatus::On
         {
-            self.index.remove(id, old.subscription.tenant.as_deref(), &old.patterns);
+            self.index.remove(id, old.subscription.tenant.as_deref(), &old.patterns, old.condition.as_ref());
         }
     }
 }

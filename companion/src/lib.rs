@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 // Rules: pure.
 pub mod cloudevents;
+pub mod condition;
 mod lanes;
 pub mod limits;
 pub mod matcher;

@@ -48,6 +48,13 @@ pub const ACTIVE_SECRETS: usize = 5;
 /// How long the old secret still signs after a rotation (design §3).
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
+/// Filters in a subscription's `match`, and members of one.
+pub const FILTERS: usize = 50;
+/// How deep filters nest, and steps of a pointer in them.
+pub const FILTER_DEPTH: usize = 8;
+/// Bytes of a field's name and of a value in a filter.
+pub const FILTER_VALUE: usize = 1_024;
+
 /// How often a running replay gets its turn.
 pub const REPLAY_EVERY: Duration = Duration::from_millis(100);
 /// Deliveries a second that a replay makes where it does not say.

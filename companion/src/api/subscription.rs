@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::error::Problem;
 use super::request::object;
 use super::tokens::time_to_come;
+use crate::condition::Condition;
 use crate::limits;
 use crate::matcher::Pattern;
 use crate::members::{Fault, Members};
@@ -165,7 +166,10 @@ fn options(members: &mut Members) -> Options {
         ordering: members.word("ordering", Ordering::None, Ordering::of, Ordering::WORDS),
         signing: members.word("signing", Signing::Hmac, Signing::of, Signing::WORDS),
         handshake: members.word("handshake", Handshake::None, Handshake::of, Handshake::WORDS),
-        condition: members.take("match"),
+        condition: members.take("match").and_then(|condition| {
+            let read = Condition::parse(&condition, "/match").map_err(|faults| members.faults(faults));
+            read.ok().map(|_| condition)
+        }),
         template: members.text("template", limits::TEMPLATE_SOURCE),
         content_type: members.text("content_type", limits::SHORT_TEXT),
         ce_headers: members.switch("ce_headers"),

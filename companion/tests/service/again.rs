@@ -126,8 +126,6 @@ async fn a_replay_that_cannot_be_is_refused_with_its_place() {
     check("recover", r#"{"status": "delivered", "events": []}"#, 422, &["/events", "/status"]).await;
     assert_eq!(companion.admin("POST", "/v1/subscriptions/sub_none/replay", "").await.status, 404);
     assert_eq!(companion.admin("GET", "/v1/replays/rpl_none", "").await.status, 404);
-    companion
-        .admin("PATCH", &path(&subscription, "").trim_end_matches('/').to_owned(), r#"{"status": "off"}"#)
-        .await;
+    companion.admin("PATCH", path(&subscription, "").trim_end_matches('/'), r#"{"status": "off"}"#).await;
     check("replay", "{}", 409, &[]).await;
 }
