@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use crate::clock::random_id_bytes;
 use crate::condition::{Condition, View};
+use crate::lanes::Terms;
+use crate::limits;
 use crate::matcher::{Index, Pattern, may_see};
 use crate::model::{DeliveryId, Event, Ordering, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::news;
@@ -34,6 +36,8 @@ pub struct Entry {
     pub target: Result<Uri, Blocked>,
     /// When attempts are made.
     pub retry: Policy,
+    /// The bounds of its lane.
+    pub(crate) terms: Terms,
     patterns: Vec<Pattern>,
     condition: Option<Arc<Condition>>,
 }
@@ -134,11 +138,15 @@ impl Directory {
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());
         let retry = own.unwrap_or_else(|| self.retry.clone());
+        let terms = Terms {
+            max_in_flight: subscription.options.max_in_flight.unwrap_or(limits::IN_FLIGHT),
+            rate: subscription.options.rate_limit.as_deref().and_then(|rate| rate.parse().ok()),
+        };
         let condition = subscription.options.condition.as_ref();
         let condition = condition.and_then(|value| Condition::parse(value, "").ok()).map(Arc::new);
         let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
         let shape = Shape::new(&wanted).map_err(|fault| format!("{}: {}", fault.pointer, fault.detail));
-        let entry = Arc::new(Entry { subscription, hook, shape, target, retry, patterns, condition });
+        let entry = Arc::new(Entry { subscription, hook, shape, target, retry, terms, patterns, condition });
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = &entry.subscription.id;
         if inner.entries.get(id).is_some_and(|old| old.subscription.revision >= entry.subscription.revision) {

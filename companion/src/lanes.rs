@@ -1,26 +1,40 @@
 //! Whose turn is it? One lane per subscription with something to do, served round robin.
 //!
 //! Pure: the worker reports what happened and asks what to claim next. Each lane has its own width, the attempts it may
-//! have under way: it opens while the receiver answers and closes to a single probing attempt when it fails, so a dead
-//! receiver holds one attempt, not the worker.
+//! have under way: it opens while the receiver answers and closes to a single probing attempt when it fails. After a
+//! few failures in a row its breaker opens: nothing is claimed until a pause has passed, then one attempt probes. So a dead
+//! receiver holds one attempt at times, not the worker. The pauses are short beside a retry policy's, and kept in memory alone.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::limits;
 use crate::model::SubscriptionId;
+use crate::rate::{Bucket, Rate};
+use crate::retry::later;
 
 /// Width of a lane of which nothing is known yet.
 const FIRST_WIDTH: usize = 4;
+/// Failures in a row that open a breaker.
+const FAILURES: u32 = 5;
+/// The first pause of a breaker; each further failure doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Its longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The lanes of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     lanes: HashMap<SubscriptionId, Lane>,
+    /// Of subscriptions with a rate, also while their lane has nothing to do.
+    buckets: HashMap<SubscriptionId, (Rate, Bucket)>,
     ready: VecDeque<SubscriptionId>,
     timers: BTreeSet<(Timestamp, SubscriptionId)>,
     in_flight: usize,
+    bytes: usize,
+    claims: usize,
 }
 
 #[derive(Debug)]
@@ -31,6 +45,38 @@ struct Lane {
     due: bool,
     queued: bool,
     wake_at: Option<Timestamp>,
+    /// Tokens taken for the claim under way.
+    reserved: usize,
+    /// Failures since the receiver last answered as it should.
+    failures: u32,
+    /// Nothing is claimed before then.
+    paused_until: Option<Timestamp>,
+}
+
+/// What a subscription says of its lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Attempts under way at most.
+    pub(crate) max_in_flight: usize,
+    /// Attempts in a time at most.
+    pub(crate) rate: Option<Rate>,
+}
+
+/// What an attempt says of its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It took the delivery.
+    Taken,
+    /// It is there, and did not take this one.
+    Refused,
+    /// It failed, or was not there.
+    Failed,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { max_in_flight: limits::IN_FLIGHT, rate: None }
+    }
 }
 
 impl Lanes {
@@ -65,53 +111,109 @@ impl Lanes {
         None
     }
 
-    /// The next lane to serve and how many deliveries to claim for it; [`Lanes::claimed`] must follow.
-    pub(crate) fn next(&mut self) -> Option<(SubscriptionId, usize)> {
-        while self.in_flight < limits::ATTEMPTS {
+    /// The next lane to serve at `now` and how many deliveries to claim for it; [`Lanes::claimed`] must follow. `terms` are
+    /// those of a lane.
+    pub(crate) fn next(
+        &mut self,
+        now: Timestamp,
+        terms: impl Fn(&SubscriptionId) -> Terms,
+    ) -> Option<(SubscriptionId, usize)> {
+        while self.in_flight < limits::ATTEMPTS
+            && self.bytes < limits::BYTES_IN_FLIGHT
+            && self.claims < limits::CLAIMS
+        {
             let id = self.ready.pop_front()?;
-            let room = limits::ATTEMPTS - self.in_flight;
+            let (terms, room) = (terms(&id), limits::ATTEMPTS - self.in_flight);
             let lane = self.lane(&id);
             lane.queued = false;
-            if lane.claiming || !lane.due || lane.in_flight >= lane.width {
+            let width = lane.width.min(terms.max_in_flight);
+            if lane.claiming || !lane.due || lane.in_flight >= width {
                 continue;
             }
+            if let Some(until) = lane.paused_until.filter(|until| *until > now) {
+                self.wake_at(&id, until);
+                continue;
+            }
+            let mut limit = (width - lane.in_flight).min(room);
+            if let Some(rate) = terms.rate {
+                match self.bucket(&id, rate, now).take(limit, rate, now) {
+                    Ok(taken) => limit = taken,
+                    Err(next) => {
+                        self.wake_at(&id, next);
+                        continue;
+                    }
+                }
+            }
+            self.claims += 1;
+            let lane = self.lane(&id);
+            lane.reserved = if terms.rate.is_some() { limit } else { 0 };
             lane.claiming = true;
             lane.due = false;
-            let limit = (lane.width - lane.in_flight).min(room);
             return Some((id, limit));
         }
         None
     }
 
-    /// A claim has come back with `count` deliveries, now under way.
+    /// A claim has come back with `count` deliveries of `bytes` in all, now under way.
     pub(crate) fn claimed(
         &mut self,
         id: &SubscriptionId,
-        count: usize,
+        (count, bytes): (usize, usize),
         more: bool,
         next_due_at: Option<Timestamp>,
     ) {
+        self.claims = self.claims.saturating_sub(1);
         self.in_flight += count;
+        self.bytes += bytes;
         let lane = self.lane(id);
         lane.claiming = false;
         lane.in_flight += count;
         lane.due |= more;
+        let unused = std::mem::take(&mut lane.reserved).saturating_sub(count);
+        if let Some((_, bucket)) = self.buckets.get_mut(id) {
+            bucket.give_back(unused);
+        }
         if let Some(at) = next_due_at {
             self.wake_at(id, at);
         }
         self.settle(id);
     }
 
-    /// An attempt has ended; `healthy` where the receiver took it.
-    pub(crate) fn finished(&mut self, id: &SubscriptionId, healthy: bool, retry_at: Option<Timestamp>) {
+    /// An attempt of `bytes` has ended at `now`; the receiver asks for none before `not_before`.
+    pub(crate) fn finished(
+        &mut self,
+        id: &SubscriptionId,
+        (answer, bytes): (Answer, usize),
+        (retry_at, not_before): (Option<Timestamp>, Option<Timestamp>),
+        now: Timestamp,
+    ) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
         let lane = self.lane(id);
         lane.in_flight = lane.in_flight.saturating_sub(1);
-        lane.width = if healthy { (lane.width * 2).min(limits::IN_FLIGHT) } else { 1 };
+        lane.answered(answer, now);
+        // Another delivery to the same receiver would be told the same.
+        lane.paused_until = lane.paused_until.max(not_before);
         if let Some(at) = retry_at {
             self.wake_at(id, at);
         }
         self.settle(id);
+    }
+
+    /// Forgets what says no more than a lane or a bucket made anew.
+    pub(crate) fn tidy(&mut self, now: Timestamp) {
+        self.buckets.retain(|_, (rate, bucket)| !bucket.is_full(*rate, now));
+        let idle: Vec<_> =
+            self.lanes.iter().filter(|(_, lane)| !lane.is_paused(now)).map(|(id, _)| id.clone()).collect();
+        idle.iter().for_each(|id| {
+            self.lane(id).paused_until = None;
+            self.settle(id);
+        });
+    }
+
+    /// Lanes whose breaker is open.
+    pub(crate) fn open_breakers(&self) -> usize {
+        self.lanes.values().filter(|lane| lane.failures >= FAILURES).count()
     }
 
     /// Attempts under way.
@@ -119,12 +221,17 @@ impl Lanes {
         self.in_flight
     }
 
-    /// Queues a lane that has work and room, and forgets one that has neither work nor a timer.
+    /// Queues a lane that has work and room, and forgets one that has neither work nor a timer, nor anything to remember.
     fn settle(&mut self, id: &SubscriptionId) {
         let lane = self.lane(id);
         if lane.due {
             self.enqueue(id);
-        } else if lane.in_flight == 0 && !lane.claiming && !lane.queued && lane.wake_at.is_none() {
+        } else if lane.in_flight == 0
+            && !lane.claiming
+            && !lane.queued
+            && lane.wake_at.is_none()
+            && lane.paused_until.is_none()
+        {
             self.lanes.remove(id);
         }
     }
@@ -137,15 +244,53 @@ impl Lanes {
         }
     }
 
+    fn bucket(&mut self, id: &SubscriptionId, rate: Rate, now: Timestamp) -> &mut Bucket {
+        let entry = self.buckets.entry(id.clone()).or_insert_with(|| (rate, Bucket::full(rate, now)));
+        if entry.0 != rate {
+            *entry = (rate, Bucket::full(rate, now));
+        }
+        &mut entry.1
+    }
+
     fn lane(&mut self, id: &SubscriptionId) -> &mut Lane {
+        // While much is under way, a receiver of which nothing is known gets a single attempt to show itself.
+        let width = if self.in_flight < limits::ATTEMPTS / 4 { FIRST_WIDTH } else { 1 };
         self.lanes.entry(id.clone()).or_insert(Lane {
             in_flight: 0,
-            width: FIRST_WIDTH,
+            width,
             claiming: false,
             due: false,
             queued: false,
             wake_at: None,
+            reserved: 0,
+            failures: 0,
+            paused_until: None,
         })
+    }
+}
+
+impl Lane {
+    /// Opens or closes the lane by what its receiver answered.
+    fn answered(&mut self, answer: Answer, now: Timestamp) {
+        match answer {
+            Answer::Taken => {
+                self.width = (self.width * 2).min(limits::IN_FLIGHT);
+                (self.failures, self.paused_until) = (0, None);
+            }
+            Answer::Refused => (self.failures, self.paused_until) = (0, None),
+            Answer::Failed => {
+                self.width = 1;
+                self.failures = self.failures.saturating_add(1);
+                if let Some(doublings) = self.failures.checked_sub(FAILURES) {
+                    let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(10)).min(LONGEST_PAUSE);
+                    self.paused_until = Some(later(now, pause));
+                }
+            }
+        }
+    }
+
+    fn is_paused(&self, now: Timestamp) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
     }
 }
 
@@ -162,50 +307,141 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    /// Asks for the next lane at a second, all lanes having the same terms.
+    fn next(lanes: &mut Lanes, second: i64, terms: Terms) -> Option<(String, usize)> {
+        lanes.tick(at(second));
+        lanes.next(at(second), |_| terms).map(|(id, limit)| (id.0, limit))
+    }
+
+    fn finish(lanes: &mut Lanes, name: &str, answer: Answer, second: i64) {
+        lanes.finished(&id(name), (answer, 10), (None, None), at(second));
+    }
+
+    fn some(name: &str, limit: usize) -> Option<(String, usize)> {
+        Some((name.to_owned(), limit))
+    }
+
     #[test]
     fn lanes_take_turns() {
-        let mut lanes = Lanes::default();
-        lanes.wake(&id("a"));
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
+        for name in ["a", "b", "a"] {
+            lanes.wake(&id(name));
+        }
+        assert_eq!(next(&mut lanes, 0, terms), some("a", FIRST_WIDTH));
+        assert_eq!(next(&mut lanes, 0, terms), some("b", FIRST_WIDTH));
+        assert_eq!(next(&mut lanes, 0, terms), None);
+        lanes.claimed(&id("a"), (2, 20), true, None);
         lanes.wake(&id("b"));
-        lanes.wake(&id("a"));
-        assert_eq!(lanes.next(), Some((id("a"), FIRST_WIDTH)));
-        assert_eq!(lanes.next(), Some((id("b"), FIRST_WIDTH)));
-        assert_eq!(lanes.next(), None);
-        lanes.claimed(&id("a"), 2, true, None);
-        lanes.wake(&id("b"));
-        assert_eq!(lanes.next(), Some((id("a"), FIRST_WIDTH - 2)));
-        lanes.claimed(&id("b"), 0, false, None);
-        assert_eq!(lanes.next(), Some((id("b"), FIRST_WIDTH)), "a wake during a claim is not lost");
+        assert_eq!(next(&mut lanes, 0, terms), some("a", FIRST_WIDTH - 2));
+        lanes.claimed(&id("b"), (0, 0), false, None);
+        assert_eq!(next(&mut lanes, 0, terms), some("b", FIRST_WIDTH), "a wake during a claim is not lost");
     }
 
     #[test]
     fn a_failing_receiver_is_probed_with_one_attempt_and_a_healthy_one_gets_more() {
-        let mut lanes = Lanes::default();
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
         lanes.wake(&id("a"));
-        lanes.next();
-        lanes.claimed(&id("a"), 4, true, None);
-        lanes.finished(&id("a"), false, Some(at(5)));
-        assert_eq!(lanes.next(), None, "three are still under way");
+        next(&mut lanes, 0, terms);
+        lanes.claimed(&id("a"), (4, 40), true, None);
+        finish(&mut lanes, "a", Answer::Failed, 0);
+        assert_eq!(next(&mut lanes, 0, terms), None, "three are still under way");
         for _ in 0..3 {
-            lanes.finished(&id("a"), false, None);
+            finish(&mut lanes, "a", Answer::Failed, 0);
         }
-        assert_eq!(lanes.next(), Some((id("a"), 1)));
-        lanes.claimed(&id("a"), 1, true, None);
-        lanes.finished(&id("a"), true, None);
-        assert_eq!(lanes.next(), Some((id("a"), 2)));
+        assert_eq!(next(&mut lanes, 0, terms), some("a", 1));
+        lanes.claimed(&id("a"), (1, 10), true, None);
+        finish(&mut lanes, "a", Answer::Taken, 0);
+        assert_eq!(next(&mut lanes, 0, terms), some("a", 2));
+    }
+
+    #[test]
+    fn a_breaker_opens_after_failures_in_a_row_and_probes_after_its_pause() {
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
+        let mut now = 0;
+        lanes.wake(&id("a"));
+        let mut probe = |lanes: &mut Lanes, answer: Answer, expected_pause: i64| {
+            let limit = next(lanes, now, terms).unwrap().1;
+            lanes.claimed(&id("a"), (1, 10), true, None);
+            finish(lanes, "a", answer, now);
+            for second in now..now + expected_pause {
+                assert_eq!(next(lanes, second, terms), None, "{second} is within the pause");
+            }
+            now += expected_pause;
+            limit
+        };
+        for pause in [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60] {
+            probe(&mut lanes, Answer::Failed, pause);
+        }
+        assert_eq!(lanes.open_breakers(), 1);
+        assert_eq!(probe(&mut lanes, Answer::Refused, 0), 1, "one attempt probes");
+        assert_eq!(lanes.open_breakers(), 0, "a receiver that refuses is there");
+        for pause in [0, 0, 0, 0, 1] {
+            probe(&mut lanes, Answer::Failed, pause);
+        }
+    }
+
+    #[test]
+    fn what_a_receiver_asks_for_holds_for_its_whole_lane() {
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
+        lanes.wake(&id("a"));
+        next(&mut lanes, 0, terms);
+        lanes.claimed(&id("a"), (1, 10), true, None);
+        lanes.finished(&id("a"), (Answer::Refused, 10), (Some(at(30)), Some(at(30))), at(0));
+        assert_eq!(next(&mut lanes, 29, terms), None);
+        assert_eq!(next(&mut lanes, 30, terms), some("a", FIRST_WIDTH));
+    }
+
+    #[test]
+    fn a_rate_and_a_cap_hold_and_what_a_claim_did_not_need_is_given_back() {
+        let mut lanes = Lanes::default();
+        let terms = Terms { max_in_flight: 3, rate: Some("2/s".parse().unwrap()) };
+        lanes.wake(&id("a"));
+        assert_eq!(next(&mut lanes, 0, terms), some("a", 2));
+        lanes.claimed(&id("a"), (1, 10), true, None);
+        assert_eq!(next(&mut lanes, 0, terms), some("a", 1), "one was given back");
+        lanes.claimed(&id("a"), (1, 10), true, None);
+        assert_eq!(next(&mut lanes, 0, terms), None);
+        assert_eq!(next(&mut lanes, 1, terms), some("a", 1), "two are under way of three");
+        lanes.claimed(&id("a"), (1, 10), true, None);
+        assert_eq!(next(&mut lanes, 9, terms), None);
+        for _ in 0..3 {
+            finish(&mut lanes, "a", Answer::Taken, 9);
+        }
+        assert_eq!(next(&mut lanes, 9, terms), some("a", 2));
+        lanes.claimed(&id("a"), (0, 0), false, None);
+        assert!(lanes.lanes.is_empty() && lanes.buckets.len() == 1, "an idle lane's bucket is remembered");
+        lanes.tidy(at(99));
+        assert!(lanes.buckets.is_empty());
+    }
+
+    #[test]
+    fn bytes_and_claims_under_way_are_bounded() {
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
+        for name in 0..100 {
+            lanes.wake(&id(&name.to_string()));
+        }
+        let mut claimed = Vec::new();
+        while let Some((name, _)) = next(&mut lanes, 0, terms) {
+            claimed.push(name);
+        }
+        assert_eq!(claimed.len(), limits::CLAIMS);
+        lanes.claimed(&id(&claimed[0]), (1, limits::BYTES_IN_FLIGHT), false, None);
+        lanes.claimed(&id(&claimed[1]), (0, 0), false, None);
+        assert_eq!(next(&mut lanes, 0, terms), None, "the bytes are used up");
+        lanes.finished(&id(&claimed[0]), (Answer::Taken, limits::BYTES_IN_FLIGHT), (None, None), at(0));
+        assert!(next(&mut lanes, 0, terms).is_some());
     }
 
     #[test]
     fn timers_wake_at_their_time_and_the_earliest_wins() {
-        let mut lanes = Lanes::default();
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
         lanes.wake_at(&id("a"), at(10));
         lanes.wake_at(&id("a"), at(5));
         lanes.wake_at(&id("a"), at(20));
         assert_eq!(lanes.tick(at(4)), Some(at(5)));
-        assert_eq!(lanes.next(), None);
-        assert_eq!(lanes.tick(at(5)), None);
-        assert_eq!(lanes.next(), Some((id("a"), FIRST_WIDTH)));
-        lanes.claimed(&id("a"), 0, false, None);
+        assert_eq!(next(&mut lanes, 4, terms), None);
+        assert_eq!(next(&mut lanes, 5, terms), some("a", FIRST_WIDTH));
+        lanes.claimed(&id("a"), (0, 0), false, None);
         assert!(lanes.lanes.is_empty(), "an idle lane is forgotten");
     }
 
@@ -214,7 +450,7 @@ mod tests {
         Wake(u8),
         WakeAt(u8, i64),
         Serve { backlog: usize },
-        Finish(u8, bool, bool),
+        Finish(u8, u8, bool),
         Pass(i64),
     }
 
@@ -223,58 +459,81 @@ mod tests {
             (0..4u8).prop_map(Step::Wake),
             (0..4u8, 0..50i64).prop_map(|(lane, at)| Step::WakeAt(lane, at)),
             (0..80usize).prop_map(|backlog| Step::Serve { backlog }),
-            (0..4u8, any::<bool>(), any::<bool>())
-                .prop_map(|(lane, ok, retry)| Step::Finish(lane, ok, retry)),
+            (0..4u8, 0..3u8, any::<bool>())
+                .prop_map(|(lane, answer, retry)| Step::Finish(lane, answer, retry)),
             (0..20i64).prop_map(Step::Pass),
         ]
     }
 
+    /// Lane 0 has no bounds of its own, the others a rate or a cap.
+    fn terms(lane: usize) -> Terms {
+        let rate = |text: &str| Some(text.parse().unwrap());
+        match lane {
+            0 => Terms::default(),
+            1 => Terms { max_in_flight: 2, rate: None },
+            2 => Terms { max_in_flight: limits::IN_FLIGHT, rate: rate("3/s") },
+            _ => Terms { max_in_flight: 5, rate: rate("30/m") },
+        }
+    }
+
     proptest! {
-        /// Whatever happens, a lane never exceeds its cap, the sums agree, and a lane that was woken is served in the end.
+        /// Whatever happens, a lane never exceeds its cap nor its rate, the sums agree, and a lane that was woken is served in
+        /// the end.
         #[test]
         fn no_wake_is_lost_and_no_cap_exceeded(steps in prop::collection::vec(step(), 0..200)) {
             let (mut lanes, mut now) = (Lanes::default(), 0);
             let mut under_way = [0usize; 4];
+            let mut claimed = [0usize; 4];
             let mut owed = [false; 4];
             let name = |lane: u8| id(&lane.to_string());
+            let number = |id: &SubscriptionId| id.as_str().parse::<usize>().unwrap();
             for step in steps {
                 match step {
                     Step::Wake(lane) => { lanes.wake(&name(lane)); owed[lane as usize] = true; }
                     Step::WakeAt(lane, after) => { lanes.wake_at(&name(lane), at(now + after)); owed[lane as usize] = true; }
-                    Step::Pass(seconds) => now += seconds,
+                    Step::Pass(seconds) => { now += seconds; lanes.tidy(at(now)); }
                     Step::Serve { backlog } => {
                         lanes.tick(at(now));
-                        if let Some((served, limit)) = lanes.next() {
-                            let lane: usize = served.as_str().parse().unwrap();
+                        if let Some((served, limit)) = lanes.next(at(now), |id| terms(number(id))) {
+                            let lane = number(&served);
                             let count = backlog.min(limit);
-                            prop_assert!(limit >= 1 && under_way[lane] + limit <= limits::IN_FLIGHT);
+                            prop_assert!(limit >= 1 && under_way[lane] + limit <= terms(lane).max_in_flight);
                             under_way[lane] += count;
+                            claimed[lane] += count;
                             owed[lane] = backlog > limit || lanes.lanes[&served].wake_at.is_some();
-                            lanes.claimed(&served, count, backlog > limit, None);
+                            lanes.claimed(&served, (count, count), backlog > limit, None);
                         }
                     }
-                    Step::Finish(lane, healthy, retry) if under_way[lane as usize] > 0 => {
+                    Step::Finish(lane, answer, retry) if under_way[lane as usize] > 0 => {
                         under_way[lane as usize] -= 1;
-                        lanes.finished(&name(lane), healthy, retry.then(|| at(now + 1)));
+                        let answer = [Answer::Taken, Answer::Refused, Answer::Failed][answer as usize];
+                        lanes.finished(&name(lane), (answer, 1), (retry.then(|| at(now + 1)), None), at(now));
                         owed[lane as usize] |= retry;
                     }
                     Step::Finish(..) => {}
                 }
                 prop_assert_eq!(lanes.in_flight(), under_way.iter().sum::<usize>());
+                prop_assert_eq!(lanes.bytes, lanes.in_flight());
+                for lane in [2, 3] {
+                    let per_second = terms(lane).rate.unwrap().per_second();
+                    let most = per_second.max(1.0) + per_second * now as f64;
+                    prop_assert!(claimed[lane] as f64 <= most + 1e-6, "{} of {}", claimed[lane], most);
+                }
             }
             for lane in 0..4u8 {
                 while under_way[lane as usize] > 0 {
                     under_way[lane as usize] -= 1;
-                    lanes.finished(&name(lane), true, None);
+                    lanes.finished(&name(lane), (Answer::Taken, 1), (None, None), at(now));
                 }
             }
             lanes.tick(at(now + 1_000));
-            while let Some((served, _)) = lanes.next() {
-                owed[served.as_str().parse::<usize>().unwrap()] = false;
-                lanes.claimed(&served, 0, false, None);
+            while let Some((served, _)) = lanes.next(at(now + 1_000), |id| terms(number(id))) {
+                owed[number(&served)] = false;
+                lanes.claimed(&served, (0, 0), false, None);
             }
+            lanes.tidy(at(now + 9_000));
             prop_assert_eq!(owed, [false; 4]);
-            prop_assert!(lanes.lanes.is_empty() && lanes.timers.is_empty());
+            prop_assert!(lanes.lanes.is_empty() && lanes.timers.is_empty() && lanes.buckets.is_empty());
         }
     }
 }

@@ -107,6 +107,12 @@ pub const PAGE_MAX: usize = 500;
 pub const IN_FLIGHT: usize = 32;
 /// Attempts under way in all; each holds a socket and one event's data.
 pub const ATTEMPTS: usize = 4_096;
+/// Bytes of events under way to receivers, over all attempts; above it nothing more is claimed.
+pub const BYTES_IN_FLIGHT: usize = 256 << 20;
+/// Claims under way at once: each may bring a few megabytes more than [`BYTES_IN_FLIGHT`] allows.
+pub const CLAIMS: usize = 16;
+/// Longest pause of a whole lane because its receiver asked for one.
+pub const LANE_PAUSE: Duration = Duration::from_secs(3600);
 /// One attempt as a whole, and its connect phase (Standard Webhooks: 15–30 s).
 pub const ATTEMPT: Duration = Duration::from_secs(15);
 /// See [`ATTEMPT`].

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub attempt_duration: Histogram,
     /// `gatehook_attempts_in_flight`.
     pub attempts_in_flight: Gauge<i64, AtomicI64>,
+    /// `gatehook_breakers_open`: receivers that are only probed.
+    pub breakers_open: Gauge<i64, AtomicI64>,
     /// `gatehook_subscriptions`.
     pub subscriptions: Gauge<i64, AtomicI64>,
     /// `gatehook_pruned_total{kind}`: events and deliveries forgotten by age.
@@ -49,6 +51,7 @@ impl Default for Metrics {
             attempts: Words::default(),
             attempt_duration: Histogram::new(bounds),
             attempts_in_flight: Gauge::default(),
+            breakers_open: Gauge::default(),
             subscriptions: Gauge::default(),
             pruned: Words::default(),
             store_errors: Counter::default(),
@@ -64,6 +67,11 @@ impl Default for Metrics {
             metrics.attempt_duration.clone(),
         );
         registry.register("attempts_in_flight", "Attempts under way", metrics.attempts_in_flight.clone());
+        registry.register(
+            "breakers_open",
+            "Subscriptions whose receiver is only probed",
+            metrics.breakers_open.clone(),
+        );
         registry.register("subscriptions", "Subscriptions, on and off", metrics.subscriptions.clone());
         registry.register("pruned", "Events and deliveries forgotten by age", metrics.pruned.clone());
         registry.register(

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::{Clock, random_fraction, random_id_bytes};
 use crate::directory::{Directory, Entry};
-use crate::lanes::Lanes;
+use crate::lanes::{Answer, Lanes, Terms};
 use crate::limits;
 use crate::matcher::may_see;
 use crate::model::{Attempt, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
@@ -49,9 +49,18 @@ pub struct Worker {
 
 /// What a task reports to the loop.
 enum News {
-    Claimed { id: SubscriptionId, count: usize, more: bool, next_due_at: Option<Timestamp> },
-    Finished { id: SubscriptionId, healthy: bool, retry_at: Option<Timestamp> },
-    Swept(Vec<(SubscriptionId, Timestamp)>),
+    Claimed { id: SubscriptionId, count: usize, bytes: usize, more: bool, next_due_at: Option<Timestamp> },
+    Finished { id: SubscriptionId, bytes: usize, done: Done, now: Timestamp },
+    Swept { due: Vec<(SubscriptionId, Timestamp)>, now: Timestamp },
+}
+
+/// What an attempt means for its lane.
+struct Done {
+    answer: Answer,
+    /// When to look at the lane again, where that is known.
+    retry_at: Option<Timestamp>,
+    /// When the receiver wants the next attempt at the earliest.
+    not_before: Option<Timestamp>,
 }
 
 impl Worker {
@@ -64,9 +73,10 @@ impl Worker {
         while !*stop.borrow() {
             let now = self.clock.now();
             let next_timer = lanes.tick(now);
-            while let Some((id, limit)) = lanes.next() {
+            while let Some((id, limit)) = lanes.next(now, |id| self.terms(id)) {
                 tokio::spawn(self.clone().serve(id, limit, report.clone()));
             }
+            self.metrics.breakers_open.set(i64::try_from(lanes.open_breakers()).unwrap_or(i64::MAX));
             self.metrics.attempts_in_flight.set(i64::try_from(lanes.in_flight()).unwrap_or(i64::MAX));
             tokio::select! {
                 ids = self.queue.receive() => ids.iter().for_each(|id| lanes.wake(id)),
@@ -110,7 +120,7 @@ impl Worker {
     async fn sweep(self: Arc<Self>, report: mpsc::UnboundedSender<News>) {
         self.expire().await;
         match self.store.due().await {
-            Ok(due) => drop(report.send(News::Swept(due))),
+            Ok(due) => drop(report.send(News::Swept { due, now: self.clock.now() })),
             Err(error) => self.store_failed(&error, "the sweep was put off"),
         }
     }
@@ -128,14 +138,22 @@ impl Worker {
             Claims { next_due_at: Some(later(now, STORE_PAUSE)), ..Claims::default() }
         });
         let Claims { claimed, more, next_due_at, failing_since } = claims;
-        let _ = report.send(News::Claimed { id: id.clone(), count: claimed.len(), more, next_due_at });
+        let bytes = claimed.iter().map(|claimed| claimed.event.size()).sum();
+        let count = claimed.len();
+        let _ = report.send(News::Claimed { id: id.clone(), count, bytes, more, next_due_at });
         for delivery in claimed {
             let (worker, id, report) = (self.clone(), id.clone(), report.clone());
             tokio::spawn(async move {
-                let (healthy, retry_at) = worker.deliver(&id, delivery, failing_since).await;
-                let _ = report.send(News::Finished { id, healthy, retry_at });
+                let bytes = delivery.event.size();
+                let done = worker.deliver(&id, delivery, failing_since).await;
+                let _ = report.send(News::Finished { id, bytes, done, now: worker.clock.now() });
             });
         }
+    }
+
+    /// The bounds of a subscription's lane.
+    fn terms(&self, id: &SubscriptionId) -> Terms {
+        self.directory.get(id).map_or_else(Terms::default, |entry| entry.terms)
     }
 
     async fn cancel(&self, id: &SubscriptionId, now: Timestamp) -> Result<bool, StoreError> {
@@ -149,15 +167,11 @@ impl Worker {
     }
 
     /// Makes one attempt of a claimed delivery; says whether the receiver took it and when to try again.
-    async fn deliver(
-        &self,
-        id: &SubscriptionId,
-        claimed: Claimed,
-        failing_since: Option<Timestamp>,
-    ) -> (bool, Option<Timestamp>) {
+    async fn deliver(&self, id: &SubscriptionId, claimed: Claimed, failing_since: Option<Timestamp>) -> Done {
         let Some(entry) = self.directory.get(id) else {
             // Deleted since the claim: the lease runs out and the lane then cancels it.
-            return (true, Some(later(self.clock.now(), limits::LEASE)));
+            let retry_at = Some(later(self.clock.now(), limits::LEASE));
+            return Done { answer: Answer::Refused, retry_at, not_before: None };
         };
         let started_at = self.clock.now();
         let begun = Instant::now();
@@ -173,9 +187,10 @@ impl Worker {
                 status = outcome.status(), error = outcome.error(), duration_ms, "an attempt failed"
             );
         }
+        let (said, not_before) = (said(&outcome), not_before(&outcome, self.clock.now()));
         let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
         let retry_at = self.record(&entry, &claimed, attempt, failing_since).await;
-        (healthy, retry_at)
+        Done { answer: said, retry_at, not_before }
     }
 
     async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, bytes::Bytes) {
@@ -327,11 +342,37 @@ fn is_its_own(entry: &Entry, claimed: &Claimed) -> bool {
     may_see(entry.subscription.tenant.as_deref(), claimed.event.tenant.as_deref())
 }
 
+/// What an outcome says of the receiver: an answer of 4xx says that it is there, but for those that ask for time.
+fn said(outcome: &Outcome) -> Answer {
+    match outcome {
+        Outcome::Answered { status: 200..=299, .. } => Answer::Taken,
+        Outcome::Answered { status: 400..=407 | 409..=428 | 430..=499, .. } | Outcome::Blocked(_) => {
+            Answer::Refused
+        }
+        _ => Answer::Failed,
+    }
+}
+
+/// Until when a receiver that answered 429 or 503 wants to be left alone.
+fn not_before(outcome: &Outcome, now: Timestamp) -> Option<Timestamp> {
+    let Outcome::Answered { status: 429 | 503, retry_after_s: Some(seconds), .. } = outcome else {
+        return None;
+    };
+    Some(later(now, Duration::from_secs(*seconds).min(limits::LANE_PAUSE)))
+}
+
 fn take_in(lanes: &mut Lanes, news: News) {
     match news {
-        News::Claimed { id, count, more, next_due_at } => lanes.claimed(&id, count, more, next_due_at),
-        News::Finished { id, healthy, retry_at } => lanes.finished(&id, healthy, retry_at),
-        News::Swept(due) => due.iter().for_each(|(id, due_at)| lanes.wake_at(id, *due_at)),
+        News::Claimed { id, count, bytes, more, next_due_at } => {
+            lanes.claimed(&id, (count, bytes), more, next_due_at);
+        }
+        News::Finished { id, bytes, done: Done { answer, retry_at, not_before }, now } => {
+            lanes.finished(&id, (answer, bytes), (retry_at, not_before), now);
+        }
+        News::Swept { due, now } => {
+            lanes.tidy(now);
+            due.iter().for_each(|(id, due_at)| lanes.wake_at(id, *due_at));
+        }
     }
 }
 
