@@ -11,18 +11,17 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::clock::{Clock, random_fraction, random_id_bytes};
+use crate::clock::Clock;
 use crate::directory::{Directory, Entry};
 use crate::lanes::{Answer, Lanes, Terms};
 use crate::limits;
 use crate::matcher::may_see;
 use crate::model::{Attempt, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
-use crate::news;
 use crate::parcel::parcel;
 use crate::queue::Queue;
-use crate::retry::{Progress, Verdict, later};
+use crate::retry::later;
 use crate::sender::Sender;
-use crate::store::{Claimed, Claims, Ended, Health, Note, Recorded, Store, StoreError};
+use crate::store::{Claimed, Claims, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Time until a lane is tried again whose store operation failed.
@@ -169,9 +168,7 @@ impl Worker {
     /// Makes one attempt of a claimed delivery; says whether the receiver took it and when to try again.
     async fn deliver(&self, id: &SubscriptionId, claimed: Claimed, failing_since: Option<Timestamp>) -> Done {
         let Some(entry) = self.directory.get(id) else {
-            // Deleted since the claim: the lease runs out and the lane then cancels it.
-            let retry_at = Some(later(self.clock.now(), limits::LEASE));
-            return Done { answer: Answer::Refused, retry_at, not_before: None };
+            return self.give_up(id, &claimed).await;
         };
         let started_at = self.clock.now();
         let begun = Instant::now();
@@ -204,103 +201,6 @@ impl Worker {
         match parcel {
             Ok(parcel) => self.sender.send(parcel, now).await,
             Err(blocked) => (Outcome::Blocked(blocked), bytes::Bytes::new()),
-        }
-    }
-
-    /// Writes down how an attempt ended and what follows; says when to look at the lane again, where that is known.
-    pub(crate) async fn record(
-        &self,
-        entry: &Entry,
-        claimed: &Claimed,
-        attempt: Attempt,
-        failing_since: Option<Timestamp>,
-    ) -> Option<Timestamp> {
-        let now = self.clock.now();
-        let id = &entry.subscription.id;
-        let verdict = match is_its_own(entry, claimed) {
-            true => {
-                let progress = Progress { step: claimed.step + 1, began_at: claimed.began_at, failing_since };
-                entry.retry.judge(&attempt.outcome, progress, now, random_fraction())
-            }
-            false => Verdict::Cancelled(NOT_ITS_TENANT),
-        };
-        let (number, word) = (attempt.number, attempt.outcome.word());
-        Metrics::count(&self.metrics.attempts, "outcome", word, 1);
-        let note = self.note(entry, claimed, &attempt.outcome, &verdict, now);
-        let wanted_by = note.wanted_by();
-        let health = match (word == "delivered", failing_since) {
-            (true, Some(_)) => Health::Well,
-            (false, None) => Health::Failing,
-            _ => Health::Same,
-        };
-        let (delivery, claim) = (claimed.id.clone(), claimed.claim);
-        let ended = Ended { id: delivery, claim, attempt, verdict: verdict.clone(), health, note };
-        let released = match self.store.record(ended, now).await {
-            Err(error) => {
-                self.store_failed(&error, "an attempt was not recorded and will be made again");
-                return Some(later(now, limits::LEASE));
-            }
-            Ok(Recorded::Stale) => {
-                tracing::warn!(delivery.id = %claimed.id, attempt = number, "an attempt outlived its lease");
-                return Some(now);
-            }
-            Ok(Recorded::Current { turned_off, released }) => {
-                if let Some(subscription) = turned_off {
-                    self.went_off(*subscription);
-                }
-                self.queue.publish(wanted_by);
-                released
-            }
-        };
-        self.ended(id, claimed, number, &verdict, now).or(released.then_some(now))
-    }
-
-    /// Counts and logs how a delivery ended; says when to look at the lane again where it goes on.
-    fn ended(
-        &self,
-        id: &SubscriptionId,
-        claimed: &Claimed,
-        number: u32,
-        verdict: &Verdict,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let ended = match verdict {
-            Verdict::Retry(due_at) => {
-                let on = self
-                    .directory
-                    .get(id)
-                    .is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
-                return Some(if on { *due_at } else { now });
-            }
-            Verdict::Delivered => "delivered",
-            Verdict::Exhausted => "exhausted",
-            Verdict::Cancelled(_) | Verdict::Off(_) => "cancelled",
-        };
-        if ended == "exhausted" {
-            tracing::warn!(delivery.id = %claimed.id, subscription.id = %id, attempt = number, "a delivery is exhausted");
-        }
-        Metrics::count(&self.metrics.deliveries, "status", ended, 1);
-        None
-    }
-
-    /// What is told of a verdict that ends more than an attempt.
-    fn note(
-        &self,
-        entry: &Entry,
-        claimed: &Claimed,
-        outcome: &Outcome,
-        verdict: &Verdict,
-        now: Timestamp,
-    ) -> Note {
-        let subscription = &entry.subscription;
-        match verdict {
-            Verdict::Off(reason) => self.directory.note_off(subscription, reason, now),
-            Verdict::Exhausted => {
-                let event = news::exhausted(claimed, subscription, outcome, random_id_bytes(), now);
-                let news = event.map(|event| self.directory.address(event, now)).into_iter().collect();
-                Note { news, ..Note::default() }
-            }
-            _ => Note::default(),
         }
     }
 
@@ -384,5 +284,6 @@ async fn until(at: Option<Timestamp>, now: Timestamp) {
     }
 }
 
+mod record;
 #[cfg(test)]
 mod tests;

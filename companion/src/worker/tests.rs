@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::directory::Defaults;
 use crate::model::{DeliveryId, DeliveryStatus, Event, Format, Options, Secret, Subscription};
-use crate::store::{self, DeliveryQuery, NewDelivery, NewEvent};
+use crate::store::{self, DeliveryQuery, NewDelivery, NewEvent, Note};
 use crate::target::Guard;
 use crate::testing::{Folder, ManualClock, Receiver};
 use crate::vault::Vault;
@@ -144,6 +144,21 @@ async fn a_receiver_that_recovers_gets_its_delivery() {
     let delivery = bench.accept("1", &id).await;
     assert_eq!(bench.deliver_all(&id).await.len(), 3);
     assert_eq!(bench.delivery(&delivery).await.0.status, DeliveryStatus::Delivered);
+}
+
+#[tokio::test]
+async fn what_was_claimed_for_a_subscription_that_is_deleted_then_is_not_sent_and_waits_for_nothing() {
+    let bench = Bench::new("127.0.0.0/8").await;
+    let receiver = Receiver::start(|_| Some(status(200))).await;
+    let id = bench.subscribe("sub_1", &receiver.url).await;
+    let delivery = bench.accept("1", &id).await;
+    let now = bench.clock.now();
+    let claims = bench.worker.store.claim(id.clone(), 1, now, later(now, limits::LEASE)).await.unwrap();
+    bench.worker.directory.remove(&id);
+    bench.worker.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await;
+    let (cancelled, _) = bench.delivery(&delivery).await;
+    assert_eq!((cancelled.status, cancelled.ended_at), (DeliveryStatus::Cancelled, Some(now)));
+    assert!(receiver.received(0).await.is_empty());
 }
 
 #[tokio::test]
