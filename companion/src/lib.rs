@@ -32,6 +32,7 @@ pub mod vault;
 
 // The truth, and what is known of it in memory.
 pub mod directory;
+pub mod feed;
 pub mod queue;
 pub mod replayer;
 pub mod retention;
@@ -55,6 +56,7 @@ use api::{Access, Api, TokenHash};
 use clock::Clock;
 use config::{Hidden, Settings};
 use directory::{Defaults, Directory};
+use feed::Feed;
 use queue::Queue;
 use replayer::Replayer;
 use retention::Retention;
@@ -146,6 +148,7 @@ pub async fn start(
         clock,
         metrics,
         access,
+        feed: Feed::new(stopped.clone()),
         replays: asked.clone(),
         ingest_room,
     };

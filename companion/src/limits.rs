@@ -48,6 +48,17 @@ pub const ACTIVE_SECRETS: usize = 5;
 /// How long the old secret still signs after a rotation (design §3).
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
+/// Bytes of events in one page of a list, or of a reading of the store: a page of larger ones has fewer.
+pub const EVENT_PAGE: usize = 4 << 20;
+/// Readings of the store for one page, so that a filter that fits little ends in time; the cursor goes on.
+pub const EVENT_PAGES: usize = 20;
+/// Event streams open at once.
+pub const STREAMS: usize = 256;
+/// Events that a stream holds in memory.
+pub const STREAM_PAGE: usize = 50;
+/// How often an idle stream sends a comment, so that nobody in between takes it for dead.
+pub const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 /// Filters in a subscription's `match`, and members of one.
 pub const FILTERS: usize = 50;
 /// How deep filters nest, and steps of a pointer in them.

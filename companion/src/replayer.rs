@@ -100,10 +100,10 @@ impl Replayer {
             return Ok(0);
         }
         let mut wanted: Vec<AcceptedEvent> = Vec::new();
-        let (mut position, mut whole) = (replay.position, events.len() < limits::REPLAY_CHUNK);
+        // A reading that finds nothing says that there is no more; a short one may only have found large events.
+        let (mut position, whole) = (replay.position, events.is_empty());
         for accepted in events {
             if wanted.len() == room {
-                whole = false;
                 break;
             }
             position = accepted.seq;

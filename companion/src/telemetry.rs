@@ -30,6 +30,8 @@ pub struct Metrics {
     pub attempt_duration: Histogram,
     /// `gatehook_attempts_in_flight`.
     pub attempts_in_flight: Gauge<i64, AtomicI64>,
+    /// `gatehook_streams`: readers of `/v1/events/stream`.
+    pub streams: Gauge<i64, AtomicI64>,
     /// `gatehook_breakers_open`: receivers that are only probed.
     pub breakers_open: Gauge<i64, AtomicI64>,
     /// `gatehook_subscriptions`.
@@ -51,6 +53,7 @@ impl Default for Metrics {
             attempts: Words::default(),
             attempt_duration: Histogram::new(bounds),
             attempts_in_flight: Gauge::default(),
+            streams: Gauge::default(),
             breakers_open: Gauge::default(),
             subscriptions: Gauge::default(),
             pruned: Words::default(),
@@ -67,6 +70,7 @@ impl Default for Metrics {
             metrics.attempt_duration.clone(),
         );
         registry.register("attempts_in_flight", "Attempts under way", metrics.attempts_in_flight.clone());
+        registry.register("streams", "Event streams open", metrics.streams.clone());
         registry.register(
             "breakers_open",
             "Subscriptions whose receiver is only probed",

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::feed::Feed;
 use crate::limits;
 use crate::queue::Queue;
 use crate::sender::Sender;
@@ -60,6 +61,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Who may do what.
     pub access: Access,
+    /// What those watch who follow events.
+    pub feed: Feed,
     /// Told when a replay was asked for.
     pub replays: Arc<Notify>,
     /// Room for ingest bodies in memory, in KiB.
@@ -90,6 +93,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/replays", get(replays::list))
         .route("/v1/replays/{id}", get(replays::read).delete(replays::cancel))
         .route("/v1/events", get(events::list))
+        .route("/v1/events/stream", get(events::stream))
         .route("/v1/events/{id}", get(events::read))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/redeliver", post(replays::recover_many))
@@ -124,6 +128,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    api.metrics.streams.set(i64::try_from(api.feed.streams()).unwrap_or(i64::MAX));
     api.metrics.subscriptions.set(i64::try_from(api.directory.count()).unwrap_or(i64::MAX));
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, media_type)], api.metrics.text()).into_response()

@@ -343,8 +343,8 @@ async fn pages_follow_each_other_without_gap_or_overlap() {
     assert!(bench.store.subscriptions(off).await.unwrap().is_empty());
 
     let newest = bench.store.events(EventQuery { limit: 2, ..Default::default() }).await.unwrap();
-    let before = Some(newest[1].seq);
-    let next = bench.store.events(EventQuery { before, limit: 9, ..Default::default() }).await.unwrap();
+    let cursor = Some(newest[1].seq);
+    let next = bench.store.events(EventQuery { cursor, limit: 9, ..Default::default() }).await.unwrap();
     assert_eq!(next.iter().map(|found| found.event.id.as_str()).collect::<Vec<_>>(), ["2", "1", "0"]);
 
     let query = DeliveryQuery { subscription: Some("a".into()), limit: 2, ..Default::default() };

@@ -223,19 +223,15 @@ pub struct SubscriptionQuery {
     pub limit: usize,
 }
 
-/// A page of events, newest first.
+/// A page of events. It ends early where their bytes pass `limits::EVENT_PAGE`; only an empty one says that there is no more.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
-    /// With this type.
-    pub event_type: Option<String>,
-    /// With this subject.
-    pub subject: Option<String>,
-    /// Of this tenant.
-    pub tenant: Option<String>,
     /// With this id; more than one event where several sources use it.
     pub id: Option<String>,
-    /// Accepted before this one.
-    pub before: Option<i64>,
+    /// Accepted before this one, or after it where the oldest come first.
+    pub cursor: Option<i64>,
+    /// Whether the oldest come first.
+    pub oldest_first: bool,
     /// At most so many.
     pub limit: usize,
 }

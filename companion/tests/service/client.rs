@@ -81,6 +81,11 @@ impl Companion {
         Self::start_in(self.folder, DaysAhead(days)).await
     }
 
+    /// A route's URL.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.running.address)
+    }
+
     /// This time tomorrow, RFC 3339.
     pub(crate) fn tomorrow(&self) -> String {
         DaysAhead(1).now().to_string()
@@ -93,8 +98,7 @@ impl Companion {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let mut request =
-            Request::builder().method(method).uri(format!("http://{}{path}", self.running.address));
+        let mut request = Request::builder().method(method).uri(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

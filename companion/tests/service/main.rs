@@ -9,6 +9,7 @@ mod documents;
 mod handshakes;
 mod ingest;
 mod policies;
+mod stream;
 mod subscriptions;
 mod tenants;
 mod unmatched;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, Rows, named_params};
 use serde_json::value::RawValue;
 
 use super::{deliveries, micros, time};
+use crate::limits;
 use crate::model::Event;
 use crate::store::{Acceptance, AcceptedEvent, EventQuery, NewEvent, StoreError};
 
@@ -61,25 +62,20 @@ pub(super) fn accept(
 pub(super) fn page(connection: &Connection, query: &EventQuery) -> Result<Vec<AcceptedEvent>, StoreError> {
     // By id there is an index; the planner does not see through `:id IS NULL OR …`, so that case has its own text.
     let identity = if query.id.is_some() { "e.id = :id" } else { ":id IS NULL" };
+    let (place, order) = match query.oldest_first {
+        true => ("e.seq > :cursor", "ASC"),
+        false => ("e.seq < :cursor", "DESC"),
+    };
     let sql = format!(
-        "SELECT {COLUMNS}, e.seq, e.accepted_at FROM events e WHERE {identity} AND e.seq < :before \
-         AND (:type IS NULL OR e.type = :type) AND (:subject IS NULL OR e.subject = :subject) \
-         AND (:tenant IS NULL OR e.tenant = :tenant) ORDER BY e.seq DESC LIMIT :limit"
+        "SELECT {COLUMNS}, e.seq, e.accepted_at FROM events e WHERE {identity} AND {place} ORDER BY e.seq {order} LIMIT :limit"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(named_params! {
+    let cursor = query.cursor.unwrap_or(if query.oldest_first { 0 } else { i64::MAX });
+    bounded(statement.query(named_params! {
         ":id": query.id,
-        ":before": query.before.unwrap_or(i64::MAX),
-        ":type": query.event_type,
-        ":subject": query.subject,
-        ":tenant": query.tenant,
+        ":cursor": cursor,
         ":limit": i64::try_from(query.limit).unwrap_or(i64::MAX),
-    })?;
-    let mut page = Vec::new();
-    while let Some(row) = rows.next()? {
-        page.push(AcceptedEvent { event: read(row)?, seq: row.get(9)?, accepted_at: time(row.get(10)?) });
-    }
-    Ok(page)
+    })?)
 }
 
 /// Events accepted after the place `after`, up to `last`, oldest first.
@@ -93,10 +89,18 @@ pub(super) fn after(
         "SELECT {COLUMNS}, e.seq, e.accepted_at FROM events e WHERE e.seq > ?1 AND e.seq <= ?2 ORDER BY e.seq LIMIT ?3"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query((after, last, i64::try_from(limit).unwrap_or(i64::MAX)))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(AcceptedEvent { event: read(row)?, seq: row.get(9)?, accepted_at: time(row.get(10)?) });
+    bounded(statement.query((after, last, i64::try_from(limit).unwrap_or(i64::MAX)))?)
+}
+
+/// Reads events until their bytes pass [`limits::EVENT_PAGE`].
+fn bounded(mut rows: Rows<'_>) -> Result<Vec<AcceptedEvent>, StoreError> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < limits::EVENT_PAGE
+        && let Some(row) = rows.next()?
+    {
+        let event = read(row)?;
+        bytes += event.size();
+        found.push(AcceptedEvent { event, seq: row.get(9)?, accepted_at: time(row.get(10)?) });
     }
     Ok(found)
 }
