@@ -75,7 +75,7 @@ impl Writer {
 }
 
 fn gone() -> StoreError {
-    StoreError::Unavailable(anyhow::anyhow!("the store's writer has ended"))
+    StoreError::Unavailable(anyhow::anyhow!("the store's writer did not come to it"))
 }
 
 fn job<T: Send + 'static>(
@@ -135,7 +135,13 @@ fn commit(connection: &Connection, group: &mut Vec<Job>, synced: &mut Option<boo
             *synced = Some(sync);
         }
         execute(connection, "BEGIN IMMEDIATE")?;
-        answers.extend(group.drain(..).map(|job| (job.operation)(connection)));
+        for job in group.drain(..) {
+            answers.push((job.operation)(connection));
+            // A full disk or one that fails ends the whole transaction, and the next operation would stand in none.
+            if connection.is_autocommit() {
+                return Err(StoreError::Unavailable(anyhow::anyhow!("the transaction was given up")));
+            }
+        }
         execute(connection, "COMMIT")
     })();
     if let Err(error) = &result {
@@ -217,5 +223,39 @@ mod tests {
         };
         assert!(writer.write(Durability::Synced, broken).await.is_err());
         assert!(writer.write(Durability::Synced, |_| Ok(())).await.is_ok(), "the writer goes on");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_whole_group_and_nothing_after_there_is_room() {
+        let folder = crate::testing::Folder::new();
+        let connection = Connection::open(folder.path("writer.db")).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        connection.execute_batch("PRAGMA max_page_count = 20").unwrap();
+        let large = |connection: &Connection| {
+            connection.execute("INSERT INTO t VALUES (zeroblob(1000000))", [])?;
+            Ok(())
+        };
+        let mut group = Vec::new();
+        let mut answers = Vec::new();
+        let mut put = |(job, answer)| {
+            group.push(job);
+            answers.push(answer);
+        };
+        put(job(Durability::Synced, insert));
+        put(job(Durability::Synced, large));
+        put(job(Durability::Synced, insert));
+        commit(&connection, &mut group, &mut None);
+        for answer in answers {
+            // One whose turn never came gets no answer, which reads as unavailable too.
+            assert!(answer.await.map_err(|_| gone()).and_then(|result| result).is_err());
+        }
+        assert_eq!(count(&connection).unwrap(), 0, "somebody was told no of what was written");
+        let writer = Writer::start(connection).unwrap();
+        writer.write(Durability::Synced, insert).await.unwrap();
+        assert!(matches!(writer.write(Durability::Synced, large).await, Err(StoreError::Unavailable(_))));
+        let more = |connection: &Connection| Ok(connection.execute_batch("PRAGMA max_page_count = 2000")?);
+        writer.write(Durability::Synced, more).await.unwrap();
+        writer.write(Durability::Synced, large).await.unwrap();
+        assert_eq!(writer.write(Durability::Synced, count).await.unwrap(), 2);
     }
 }
