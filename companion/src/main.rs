@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use companion::clock::{Clock, SystemClock};
-use companion::commands::{Check, Explain, Openapi};
+use companion::commands::{Backup, Check, Explain, Integrity, Openapi};
 use companion::config::Settings;
 use companion::telemetry;
 use tokio::net::TcpListener;
@@ -30,6 +30,10 @@ enum Command {
     Explain(Explain),
     /// Make a configuration of the filter, to review, from an API's OpenAPI description
     Openapi(Openapi),
+    /// Copy the database of a companion, running or not, into a new file
+    Backup(Backup),
+    /// Check whether the database of a companion, running or not, holds together
+    Integrity(Integrity),
 }
 
 #[tokio::main]
@@ -40,6 +44,8 @@ async fn main() -> ExitCode {
         Command::Check(check) => check.run(&mut out),
         Command::Explain(explain) => explain.run(SystemClock.now(), &mut out),
         Command::Openapi(openapi) => openapi.run(&mut out, &mut err),
+        Command::Backup(backup) => backup.run(&mut out),
+        Command::Integrity(integrity) => integrity.run(&mut out),
     };
     match result {
         Ok(code) => code,

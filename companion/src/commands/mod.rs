@@ -1,19 +1,24 @@
-//! The commands beside `serve`: what can be known of a configuration before any traffic meets it.
+//! The commands beside `serve`: what can be known of a configuration before any traffic meets it, and a database copied
+//! and checked.
 //!
-//! They run the filter's own code, compiled in: its parser, its rules, its exchange. Only [`rehearsal`] knows how an
+//! Those of the first kind run the filter's own code, compiled in: its parser, its rules, its exchange. Only [`rehearsal`] knows how an
 //! exchange is played through, so a change of the filter's interface is felt in one place.
 
 use std::process::ExitCode;
 
+pub mod backup;
 pub mod check;
 mod configurations;
 pub mod explain;
 mod input;
+pub mod integrity;
 pub mod openapi;
 mod rehearsal;
 
+pub use backup::Backup;
 pub use check::Check;
 pub use explain::Explain;
+pub use integrity::Integrity;
 pub use openapi::Openapi;
 
 /// What a shell is told of a command that did its work: success if what it looked at holds.

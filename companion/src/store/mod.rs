@@ -18,6 +18,7 @@ use crate::vault::Vault;
 
 #[cfg(test)]
 mod conformance;
+pub mod offline;
 mod sqlite;
 mod types;
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod housekeeping;
 mod openapi;
 
 use std::io::Write;

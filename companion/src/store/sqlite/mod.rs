@@ -27,8 +27,10 @@ use crate::vault::Vault;
 use writer::{Durability, Writer};
 
 mod audit;
+pub(super) mod backup;
 mod deliveries;
 mod events;
+pub(super) mod integrity;
 mod prune;
 mod replays;
 mod subscriptions;

@@ -1,0 +1,179 @@
+//! Whether a database holds together: SQLite's own check, and ours of what rows promise each other.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use rusqlite::{Connection, ErrorCode};
+
+use super::{MIGRATIONS, backup};
+use crate::limits;
+use crate::store::offline::Flaw;
+
+/// A kind of flaw, and the query that finds the ids of rows that have it. `9223372036854775807` is the time of a delivery
+/// that waits for its turn.
+const CHECKS: [(&str, &str); 9] = [
+    (
+        "delivery without event",
+        "SELECT id FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM events WHERE seq = d.event_seq)",
+    ),
+    (
+        "attempt without delivery",
+        "SELECT DISTINCT delivery_id FROM attempts a WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE id = a.delivery_id)",
+    ),
+    (
+        "delivery whose attempts are not all there",
+        "SELECT id FROM deliveries d WHERE attempt_count <> (SELECT COUNT(*) FROM attempts WHERE delivery_id = d.id)",
+    ),
+    (
+        "pending delivery that waits for nobody",
+        "SELECT id FROM deliveries d WHERE status = 'pending' AND due_at = 9223372036854775807 AND CASE \
+         WHEN resource IS NULL THEN TRUE \
+         WHEN id <> (SELECT f.id FROM deliveries f WHERE f.subscription_id = d.subscription_id AND f.resource = d.resource \
+           AND f.status = 'pending' ORDER BY f.event_seq LIMIT 1) THEN FALSE \
+         ELSE NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.subscription_id = d.subscription_id \
+           AND o.resource = d.resource AND o.status = 'pending' AND o.due_at < 9223372036854775807) END",
+    ),
+    (
+        "claim without lease",
+        "SELECT id FROM deliveries WHERE claim IS NOT NULL AND (status <> 'pending' OR due_at = 9223372036854775807)",
+    ),
+    (
+        "delivery that has ended and is pending, or neither",
+        "SELECT id FROM deliveries WHERE (status = 'pending') = (ended_at IS NOT NULL)",
+    ),
+    (
+        "event with damaged extensions",
+        "SELECT id FROM events WHERE extensions IS NOT NULL AND NOT json_valid(extensions)",
+    ),
+    (
+        "subscription with damaged fields",
+        "SELECT id FROM subscriptions WHERE NOT (json_valid(events) AND json_valid(metadata) AND json_valid(options))",
+    ),
+    (
+        "replay beyond its range",
+        "SELECT id FROM replays WHERE position > last AND status = 'running' OR NOT json_valid(range)",
+    ),
+];
+
+/// See [`crate::store::offline::integrity`].
+pub(in crate::store) fn flaws(database: &Path) -> anyhow::Result<Vec<Flaw>> {
+    let connection = backup::open(database)?;
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    ensure!(
+        version as usize == MIGRATIONS.len(),
+        "{} has schema version {version}, this program's is {}; use the program that serves it",
+        database.display(),
+        MIGRATIONS.len()
+    );
+    // One read transaction: rows that are written meanwhile are not half seen.
+    connection.execute_batch("BEGIN").context("cannot begin to read")?;
+    let own = format!("PRAGMA integrity_check({})", limits::FAULTS);
+    let mut found = match collect(&connection, "database", &own) {
+        // So damaged that it cannot even be listed.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            vec![Flaw { flaw: "database", at: error.to_string() }]
+        }
+        found => found?,
+    };
+    found.retain(|flaw| flaw.at != "ok");
+    // Where the database itself is damaged, no query can be trusted.
+    if found.is_empty() {
+        for (flaw, sql) in CHECKS {
+            found.extend(collect(&connection, flaw, &format!("{sql} LIMIT {}", limits::FAULTS))?);
+        }
+    }
+    Ok(found)
+}
+
+fn collect(connection: &Connection, flaw: &'static str, sql: &str) -> rusqlite::Result<Vec<Flaw>> {
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.map(|at| at.map(|at| Flaw { flaw, at })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+    use crate::testing::Folder;
+    use crate::vault::Vault;
+
+    /// A database with one event, one delivery of it that waits for its turn behind another, and one attempt.
+    const SOUND: &str = "
+        INSERT INTO events (seq, id, source, type, time, accepted_at) VALUES (1, 'evt', '/t', 'a.b', 0, 0);
+        INSERT INTO deliveries (id, event_seq, subscription_id, status, due_at, created_at, resource, attempt_count, claim)
+          VALUES ('dlv_1', 1, 'sub', 'pending', 5, 0, '/a', 1, 7),
+                 ('dlv_2', 1, 'sub', 'pending', 9223372036854775807, 0, '/a', 0, NULL);
+        INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome) VALUES ('dlv_1', 1, 0, 1, 'timed_out');
+        INSERT INTO subscriptions (id, revision, target_url, events, status, format, metadata, secrets, created_at, updated_at)
+          VALUES ('sub', 1, 'https://example.com', '[]', 'on', 'raw', '{}', X'', 0, 0);
+        INSERT INTO replays (id, kind, range, status, first, position, last, created_at)
+          VALUES ('rpl', 'replay', '{}', 'running', 1, 0, 1, 0);";
+
+    fn check(damage: &str, expected: &[(&str, &str)]) {
+        let folder = Folder::new();
+        let path = folder.path("test.db");
+        let url = format!("sqlite:{}", path.display());
+        drop(store::connect(&url, Vault::new(&[1; 32])).unwrap());
+        Connection::open(&path).unwrap().execute_batch(&format!("{SOUND}{damage}")).unwrap();
+        let found = flaws(&path).unwrap();
+        let found: Vec<_> = found.iter().map(|flaw| (flaw.flaw, flaw.at.as_str())).collect();
+        assert_eq!(found, expected, "{damage}");
+    }
+
+    #[test]
+    fn each_broken_promise_is_found_and_nothing_else() {
+        check("", &[]);
+        check(
+            "DELETE FROM events",
+            &[("delivery without event", "dlv_1"), ("delivery without event", "dlv_2")],
+        );
+        check(
+            "DELETE FROM deliveries WHERE id = 'dlv_1'",
+            &[("attempt without delivery", "dlv_1"), ("pending delivery that waits for nobody", "dlv_2")],
+        );
+        check("DELETE FROM attempts", &[("delivery whose attempts are not all there", "dlv_1")]);
+        check(
+            "UPDATE deliveries SET resource = NULL WHERE id = 'dlv_2'",
+            &[("pending delivery that waits for nobody", "dlv_2")],
+        );
+        check(
+            "UPDATE deliveries SET due_at = 9223372036854775807, claim = NULL",
+            &[("pending delivery that waits for nobody", "dlv_1")],
+        );
+        check("UPDATE deliveries SET claim = 7 WHERE id = 'dlv_2'", &[("claim without lease", "dlv_2")]);
+        check(
+            "UPDATE deliveries SET ended_at = 5 WHERE id = 'dlv_1'",
+            &[("delivery that has ended and is pending, or neither", "dlv_1")],
+        );
+        check("UPDATE events SET extensions = '{'", &[("event with damaged extensions", "evt")]);
+        check("UPDATE subscriptions SET options = ''", &[("subscription with damaged fields", "sub")]);
+        check("UPDATE replays SET position = 2", &[("replay beyond its range", "rpl")]);
+    }
+
+    #[test]
+    fn a_damaged_index_is_found_by_the_database_itself() {
+        let folder = Folder::new();
+        let path = folder.path("test.db");
+        let url = format!("sqlite:{}", path.display());
+        drop(store::connect(&url, Vault::new(&[1; 32])).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(SOUND).unwrap();
+        let page = "SELECT rootpage FROM sqlite_schema WHERE name = 'deliveries_by_event'";
+        let page: usize = connection.query_row(page, [], |row| row.get::<_, u32>(0)).unwrap() as usize;
+        drop(connection);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[(page - 1) * 4096..page * 4096].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        let found = flaws(&path).unwrap();
+        assert!(!found.is_empty() && found.iter().all(|flaw| flaw.flaw == "database"), "{found:?}");
+    }
+
+    #[test]
+    fn a_database_of_another_version_is_not_judged() {
+        let folder = Folder::new();
+        let path = folder.path("old.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+        assert!(flaws(&path).unwrap_err().to_string().contains("schema version 1"));
+    }
+}
