@@ -2,12 +2,21 @@
 //!
 //! Rules and store take `now` as an argument; the edges get theirs from a [`Clock`], which tests move by hand.
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
     /// The current time, in whole microseconds as the store keeps it.
     fn now(&self) -> Timestamp;
+
+    /// Time since some moment before the first call. Nobody sets it, and it stands still while the machine sleeps.
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 /// The system's clock.

@@ -13,6 +13,7 @@ use clap::Args;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::disk;
 use crate::limits;
 use crate::retry::{self, Policy};
 use crate::vault::{self, Vault};
@@ -57,6 +58,11 @@ pub struct Settings {
     /// How long events and finished deliveries are kept, such as 12h or 30d; pending ones are kept until they end
     #[arg(long, env = "GATEHOOK_RETENTION", default_value = "30d", value_parser = retention)]
     pub retention: Duration,
+
+    /// Free space on the database's file system, such as 64MiB, below which no events are taken, so that those taken
+    /// are still delivered; 0B for none
+    #[arg(long, env = "GATEHOOK_MIN_FREE_DISK", default_value = "64MiB", value_parser = disk::size)]
+    pub min_free_disk: u64,
 }
 
 fn api_url(text: &str) -> Result<Url, String> {
@@ -178,6 +184,7 @@ mod tests {
         assert_eq!(settings.store, "sqlite:gatehook.db");
         assert!(settings.allow_targets.is_empty());
         assert_eq!(settings.retention, Duration::from_secs(30 * 24 * 3600));
+        assert_eq!(settings.min_free_disk, 64 << 20);
     }
 
     #[test]
@@ -203,6 +210,7 @@ mod tests {
             ("--retention 30", "--retention"),
             ("--retention 59m", "--retention"),
             ("--retention 3651d", "--retention"),
+            ("--min-free-disk 64", "--min-free-disk"),
         ] {
             assert!(parse(flags).unwrap_err().contains(named), "{flags}");
         }

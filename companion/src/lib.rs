@@ -43,6 +43,7 @@ pub mod api;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod disk;
 pub mod handshake;
 pub mod sender;
 pub mod server;
@@ -56,6 +57,7 @@ use api::{Access, Api, TokenHash};
 use clock::Clock;
 use config::{Hidden, Settings};
 use directory::{Defaults, Directory};
+use disk::Disk;
 use feed::Feed;
 use queue::Queue;
 use replayer::Replayer;
@@ -136,6 +138,7 @@ pub async fn start(
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     };
+    let disk = Disk::of(&settings.store, settings.min_free_disk);
     let access = Access::load(&*store, admin_token, ingest_token).await?;
     let ingest_room = api::ingest_room();
     let origin = settings.api_url.as_ref().and_then(|url| url.host_str()).unwrap_or("gatehook").to_owned();

@@ -161,6 +161,8 @@ pub const PRUNE_CHUNK: usize = 100;
 pub const RETENTION_LEAST: Duration = Duration::from_secs(3600);
 /// Longest retention in days, ten years: who wants more wants an archive, not a delivery service.
 pub const RETENTION_MOST_DAYS: u64 = 3_650;
+/// How often free space is asked for: the disk cannot fill much faster than ingest may write in that time.
+pub const DISK_EVERY: Duration = Duration::from_secs(1);
 /// Faults of one kind that `gatehook integrity` names; who has more needs the kind, not the list.
 pub const FAULTS: usize = 100;
 /// How long a stopping process waits for attempts under way: the whole of one attempt and its record.

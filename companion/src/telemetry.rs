@@ -38,6 +38,8 @@ pub struct Metrics {
     pub subscriptions: Gauge<i64, AtomicI64>,
     /// `gatehook_pruned_total{kind}`: events and deliveries forgotten by age.
     pub pruned: Words,
+    /// `gatehook_disk_refusals_total`: requests with events that were refused because the disk was nearly full.
+    pub disk_refusals: Counter,
     /// `gatehook_store_errors_total`: what the store did not do.
     pub store_errors: Counter,
 }
@@ -57,6 +59,7 @@ impl Default for Metrics {
             breakers_open: Gauge::default(),
             subscriptions: Gauge::default(),
             pruned: Words::default(),
+            disk_refusals: Counter::default(),
             store_errors: Counter::default(),
         };
         let registry = &mut metrics.registry;
@@ -78,6 +81,11 @@ impl Default for Metrics {
         );
         registry.register("subscriptions", "Subscriptions, on and off", metrics.subscriptions.clone());
         registry.register("pruned", "Events and deliveries forgotten by age", metrics.pruned.clone());
+        registry.register(
+            "disk_refusals",
+            "Requests with events refused because the disk was nearly full",
+            metrics.disk_refusals.clone(),
+        );
         registry.register(
             "store_errors",
             "Operations that the store did not do",

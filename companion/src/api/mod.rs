@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::limits;
 use crate::queue::Queue;
@@ -67,6 +68,8 @@ pub struct Api {
     pub replays: Arc<Notify>,
     /// Room for ingest bodies in memory, in KiB.
     pub ingest_room: Arc<Semaphore>,
+    /// Whether there is room for more events on disk.
+    pub disk: Disk,
 }
 
 /// A semaphore for [`Api::ingest_room`].
@@ -124,7 +127,11 @@ pub fn router(api: Arc<Api>) -> Router {
 async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
     let answer = tokio::time::timeout(Duration::from_secs(2), api.store.ping()).await;
     answer.map_err(|_| Problem::busy("the store does not answer"))??;
-    Ok("ready\n")
+    Ok(match api.disk.is_nearly_full(api.clock.elapsed()) {
+        false => "ready\n",
+        // What is pending still goes out, and a restart would make no room.
+        true => "ready, but no events are taken: the disk is nearly full\n",
+    })
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

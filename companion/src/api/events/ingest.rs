@@ -38,6 +38,7 @@ pub(in crate::api) async fn ingest(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    refuse_where_disk_is_nearly_full(&api)?;
     let _permit = ingest_permit(&api, &headers, limits::INGEST_BODY)?;
     let body = read_body(&headers, body, limits::INGEST_BODY).await?;
     let now = api.clock.now();
@@ -60,6 +61,17 @@ pub(in crate::api) async fn ingest(
     }
     let ack = counts.map(|(word, count)| format!("{word}={count}")).join(";");
     Ok((StatusCode::ACCEPTED, [(ACK, ack)], Json(receipt)).into_response())
+}
+
+/// Leaves the rest of the disk to the deliveries of what was accepted: their attempts and leases are written too.
+fn refuse_where_disk_is_nearly_full(api: &Api) -> Result<(), Problem> {
+    if api.disk.is_nearly_full(api.clock.elapsed()) {
+        api.metrics.disk_refusals.inc();
+        return Err(Problem::busy(
+            "the disk is nearly full, so no events are taken; make room and try again",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the events of a request by its content mode (CloudEvents HTTP binding §3).
