@@ -59,6 +59,11 @@ pub struct Settings {
     #[arg(long, env = "GATEHOOK_RETENTION", default_value = "30d", value_parser = retention)]
     pub retention: Duration,
 
+    /// How many events are kept at most, the newest; pending ones are kept until they end. Without it, all that are young
+    /// enough
+    #[arg(long, env = "GATEHOOK_RETENTION_EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub retention_events: Option<u64>,
+
     /// Free space on the database's file system, such as 64MiB, below which no events are taken, so that those taken
     /// are still delivered; 0B for none
     #[arg(long, env = "GATEHOOK_MIN_FREE_DISK", default_value = "64MiB", value_parser = disk::size)]
@@ -184,7 +189,7 @@ mod tests {
         assert_eq!(settings.store, "sqlite:gatehook.db");
         assert!(settings.allow_targets.is_empty());
         assert_eq!(settings.retention, Duration::from_secs(30 * 24 * 3600));
-        assert_eq!(settings.min_free_disk, 64 << 20);
+        assert_eq!((settings.retention_events, settings.min_free_disk), (None, 64 << 20));
     }
 
     #[test]
@@ -210,6 +215,7 @@ mod tests {
             ("--retention 30", "--retention"),
             ("--retention 59m", "--retention"),
             ("--retention 3651d", "--retention"),
+            ("--retention-events 0", "--retention-events"),
             ("--min-free-disk 64", "--min-free-disk"),
         ] {
             assert!(parse(flags).unwrap_err().contains(named), "{flags}");

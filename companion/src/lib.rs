@@ -37,6 +37,7 @@ pub mod queue;
 pub mod replayer;
 pub mod retention;
 pub mod store;
+pub mod timekeeper;
 
 // Edges.
 pub mod api;
@@ -65,6 +66,7 @@ use retention::Retention;
 use sender::Sender;
 use store::Store;
 use target::Guard;
+use timekeeper::Timekeeper;
 use vault::Vault;
 use worker::Worker;
 
@@ -126,6 +128,7 @@ pub async fn start(
     let retention = Retention {
         store: store.clone(),
         keep: settings.retention,
+        keep_events: settings.retention_events,
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     };
@@ -135,6 +138,12 @@ pub async fn start(
         directory: directory.clone(),
         queue: queue.clone(),
         asked: asked.clone(),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let timekeeper = Timekeeper {
+        store: store.clone(),
+        queue: queue.clone(),
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     };
@@ -154,12 +163,14 @@ pub async fn start(
         feed: Feed::new(stopped.clone()),
         replays: asked.clone(),
         ingest_room,
+        disk,
     };
     let address = listener.local_addr().context("the listener has no address")?;
     let tasks = vec![
         tokio::spawn(server::run(listener, api::router(Arc::new(api)), stopped.clone())),
         tokio::spawn(worker.run(stopped.clone())),
         tokio::spawn(replayer.run(stopped.clone())),
+        tokio::spawn(timekeeper.run(stopped.clone())),
         tokio::spawn(retention.run(stopped)),
     ];
     tracing::info!(%address, "listening");

@@ -161,6 +161,22 @@ pub const PRUNE_CHUNK: usize = 100;
 pub const RETENTION_LEAST: Duration = Duration::from_secs(3600);
 /// Longest retention in days, ten years: who wants more wants an archive, not a delivery service.
 pub const RETENTION_MOST_DAYS: u64 = 3_650;
+/// Lines of the audit log that are kept: years of an administrator's work.
+pub const AUDIT_LINES: u64 = 100_000;
+/// Events looked at in one step of an erasure: some milliseconds of reading.
+pub const ERASE_WINDOW: usize = 1_000;
+/// Events and deliveries removed in one transaction of an erasure, as in pruning.
+pub const ERASE_CHUNK: usize = 100;
+/// Bytes of events removed in one transaction of an erasure; they are written over, so they cost as much as accepting.
+pub const ERASE_BYTES: u64 = 1 << 20;
+/// How often the clock is looked at for having gone back: what is due waits that much longer.
+pub const CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// How far the clock may go back unnoticed: above what daemons correct by slewing, below what anybody would miss.
+pub const CLOCK_SLEW: Duration = Duration::from_secs(1);
+/// Deliveries brought back in one transaction after the clock went back.
+pub const SHIFT_CHUNK: usize = 1_000;
+/// No delivery is due later than this: the longest step of a policy, 30 days, with the most jitter, one half.
+pub const DUE_FARTHEST: Duration = Duration::from_secs(45 * 24 * 3600);
 /// How often free space is asked for: the disk cannot fill much faster than ingest may write in that time.
 pub const DISK_EVERY: Duration = Duration::from_secs(1);
 /// Faults of one kind that `gatehook integrity` names; who has more needs the kind, not the list.

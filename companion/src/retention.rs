@@ -1,4 +1,5 @@
-//! Forgets what ended long ago: deliveries with their attempts, then the events that no delivery needs.
+//! Forgets what ended long ago, or is more than is kept: deliveries with their attempts, then the events that no delivery
+//! needs; old lines of the audit log and replays that have ended.
 //!
 //! Works in the background, in chunks so small that nobody who waits for the store notices. What is pending is never
 //! touched, however old.
@@ -12,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
 use crate::limits;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// All that pruning needs.
@@ -21,6 +22,8 @@ pub struct Retention {
     pub store: Arc<dyn Store>,
     /// How long what ended is kept.
     pub keep: Duration,
+    /// How many events are kept, the newest; `None`: as many as are young enough.
+    pub keep_events: Option<u64>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -41,19 +44,28 @@ impl Retention {
         }
     }
 
-    /// Prunes all that ended before now less `keep`, chunk by chunk; a stop or an error of the store puts the rest off.
+    /// Prunes all that ended before now less `keep` or is more than is kept, chunk by chunk; a stop or an error of the store
+    /// puts the rest off.
     async fn prune(&self, stop: &watch::Receiver<bool>) {
         let before = earlier(self.clock.now(), self.keep);
+        let pruned = async {
+            self.prune_events(stop, before).await?;
+            self.prune_log(stop, before).await
+        };
+        if let Err(error) = pruned.await {
+            self.metrics.store_errors.inc();
+            tracing::error!(error = format!("{error:#?}"), "pruning was put off");
+        }
+    }
+
+    async fn prune_events(&self, stop: &watch::Receiver<bool>, before: Timestamp) -> Result<(), StoreError> {
+        let first_kept = match self.keep_events {
+            Some(keep) => self.store.first_kept(keep).await?,
+            None => 0,
+        };
         let (mut after, mut events, mut deliveries) = (0, 0, 0);
         while !*stop.borrow() {
-            let pruned = match self.store.prune(after, limits::PRUNE_CHUNK, before).await {
-                Ok(pruned) => pruned,
-                Err(error) => {
-                    self.metrics.store_errors.inc();
-                    tracing::error!(error = format!("{error:#?}"), "pruning was put off");
-                    break;
-                }
-            };
+            let pruned = self.store.prune(after, limits::PRUNE_CHUNK, before, first_kept).await?;
             events += pruned.events;
             deliveries += pruned.deliveries;
             Metrics::count(&self.metrics.pruned, "kind", "events", pruned.events as u64);
@@ -64,8 +76,16 @@ impl Retention {
             }
         }
         if events + deliveries > 0 {
-            tracing::info!(events, deliveries, %before, "pruned what ended before the retention time");
+            tracing::info!(events, deliveries, %before, "pruned what ended before the retention time or is more than is kept");
         }
+        Ok(())
+    }
+
+    async fn prune_log(&self, stop: &watch::Receiver<bool>, before: Timestamp) -> Result<(), StoreError> {
+        while !*stop.borrow()
+            && self.store.prune_log(limits::AUDIT_LINES, limits::PRUNE_CHUNK, before).await? > 0
+        {}
+        Ok(())
     }
 }
 
@@ -108,7 +128,8 @@ mod tests {
             .map(|number| NewEvent { event: event(number), deliveries: Vec::new() });
         store.accept(batch.collect(), start()).await.unwrap();
         let clock = Arc::new(ManualClock::at(start()));
-        let retention = Retention { store, keep: 30 * DAY, clock: clock.clone(), metrics: Arc::default() };
+        let metrics = Arc::default();
+        let retention = Retention { store, keep: 30 * DAY, keep_events: None, clock: clock.clone(), metrics };
         (retention, clock)
     }
 
@@ -128,6 +149,20 @@ mod tests {
         }
         let count = format!("gatehook_pruned_total{{kind=\"events\"}} {}\n", 2 * limits::PRUNE_CHUNK + 1);
         assert!(retention.metrics.text().contains(&count), "{}", retention.metrics.text());
+    }
+
+    #[tokio::test]
+    async fn the_newest_events_are_kept_and_no_more_of_them_than_said() {
+        let folder = Folder::new();
+        let (_stop, stopped) = watch::channel(false);
+        let (mut retention, _clock) = bench(&folder).await;
+        for (keep, kept) in [(300, 201), (150, 150), (150, 150), (1, 1)] {
+            retention.keep_events = Some(keep);
+            retention.prune(&stopped).await;
+            let query = EventQuery { limit: 999, ..Default::default() };
+            let found = retention.store.events(query).await.unwrap();
+            assert_eq!((found.len(), found[0].event.id.as_str()), (kept, "200"));
+        }
     }
 
     #[tokio::test]

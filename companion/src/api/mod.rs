@@ -32,6 +32,7 @@ pub use access::{Access, TokenHash};
 mod access;
 mod audit;
 mod deliveries;
+mod erase;
 mod error;
 mod events;
 mod replays;
@@ -105,6 +106,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/unmatched", get(unmatched::list).delete(unmatched::forget))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", delete(tokens::delete))
+        .route("/v1/erase", post(erase::erase))
         .route("/v1/audit", get(audit::list))
         .layer(from_fn_with_state(api.clone(), require_admin));
     let ingest = Router::new()

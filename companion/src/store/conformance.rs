@@ -13,6 +13,8 @@ use crate::retry::Verdict;
 use crate::testing::Folder;
 
 mod access;
+mod erase;
+mod housekeeping;
 mod order;
 mod prune;
 mod replays;

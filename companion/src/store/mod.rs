@@ -18,10 +18,12 @@ use crate::vault::Vault;
 
 #[cfg(test)]
 mod conformance;
+mod housekeeping;
 pub mod offline;
 mod sqlite;
 mod types;
 
+pub use housekeeping::{Erased, Erasure, Housekeeping};
 pub use types::*;
 
 /// Why the store did not do what it was asked; variants are those that callers tell apart.
@@ -51,7 +53,7 @@ pub enum StoreError {
 
 /// The truth, and the use cases on it.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Housekeeping {
     /// Adds a subscription. Durable when it returns.
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
     /// Writes a changed subscription over the revision before it (`revision - 1`); [`StoreError::Conflict`] where that
@@ -87,7 +89,8 @@ pub trait Store: Send + Sync {
     /// Writes an attempt and what it means, and ends the lease. Where the delivery has ended, the next one of its resource
     /// is due.
     async fn record(&self, ended: Ended, now: Timestamp) -> Result<Recorded, StoreError>;
-    /// Ends all leases at once: only for a store with a single process, at its start, when no attempt can be under way.
+    /// Ends all leases at once, and makes due what waits too long or for nobody: only for a store with a single process, at
+    /// its start, when no attempt can be under way. Returns how many deliveries that were.
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError>;
     /// Cancels up to `limit` of a subscription's pending deliveries; returns how many it found.
     async fn cancel_pending(
@@ -110,9 +113,16 @@ pub trait Store: Send + Sync {
     ) -> Result<SubscriptionId, StoreError>;
 
     /// Removes one chunk of what ended before a time: deliveries with their attempts, and events accepted before it that
-    /// have no delivery left. Pending deliveries and their events stay. A chunk looks at no more than `limit` events
-    /// accepted after the one at `after`, and removes no more than `limit` deliveries.
-    async fn prune(&self, after: i64, limit: usize, before: Timestamp) -> Result<Pruned, StoreError>;
+    /// have no delivery left. Of events whose place is before `first_kept`, what has ended goes whatever its age. Pending
+    /// deliveries and their events stay. A chunk looks at no more than `limit` events accepted after the one at `after`,
+    /// and removes no more than `limit` deliveries.
+    async fn prune(
+        &self,
+        after: i64,
+        limit: usize,
+        before: Timestamp,
+        first_kept: i64,
+    ) -> Result<Pruned, StoreError>;
 
     /// One delivery with its attempts, oldest first.
     async fn delivery(&self, id: &DeliveryId) -> Result<(Delivery, Vec<Attempt>), StoreError>;

@@ -60,10 +60,15 @@ impl Companion {
     }
 
     async fn start_in(folder: PathBuf, clock: impl Clock + 'static) -> Self {
+        Self::start_with(folder, clock, &[]).await
+    }
+
+    async fn start_with(folder: PathBuf, clock: impl Clock + 'static, last: &[&str]) -> Self {
         let store = format!("sqlite:{}", folder.join("service.db").display());
         let flags = ["gatehook", "--store", &store, "--admin-token", "admin", "--ingest-token", "ingest"];
         let more = ["--allow-targets", "127.0.0.0/8", "--retry-schedule", "0s,10ms,10ms"];
-        let settings = Program::parse_from(flags.into_iter().chain(more)).settings;
+        let settings =
+            Program::parse_from(flags.into_iter().chain(more).chain(last.iter().copied())).settings;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = companion::start(&settings, listener, Arc::new(clock)).await.unwrap();
         Self { running, client: Client::builder(TokioExecutor::new()).build_http(), folder }
@@ -89,6 +94,19 @@ impl Companion {
     /// This time tomorrow, RFC 3339.
     pub(crate) fn tomorrow(&self) -> String {
         DaysAhead(1).now().to_string()
+    }
+
+    /// As [`Companion::restart_days_later`], with more flags.
+    pub(crate) async fn restart_days_later_with(self, days: i64, flags: &[&str]) -> Self {
+        self.running.stop().await;
+        Self::start_with(self.folder, DaysAhead(days), flags).await
+    }
+
+    /// How often a text stands in any file beside the database, itself included.
+    pub(crate) fn traces(&self, text: &str) -> usize {
+        let files = std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
+        let count = |bytes: Vec<u8>| bytes.windows(text.len()).filter(|at| *at == text.as_bytes()).count();
+        files.map(|path| count(std::fs::read(path).unwrap())).sum()
     }
 
     pub(crate) async fn send(

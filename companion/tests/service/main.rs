@@ -7,6 +7,7 @@ mod client;
 mod deliveries;
 mod documents;
 mod handshakes;
+mod housekeeping;
 mod ingest;
 mod policies;
 mod stream;

@@ -17,7 +17,7 @@ async fn accepted(bench: &Bench, id: &str, subscriptions: &[&str], delivered: us
 async fn prune(bench: &Bench, limit: usize, before: i64) -> Vec<(usize, usize)> {
     let (mut chunks, mut after) = (Vec::new(), 0);
     loop {
-        let pruned = bench.store.prune(after, limit, at(before)).await.unwrap();
+        let pruned = bench.store.prune(after, limit, at(before), 0).await.unwrap();
         chunks.push((pruned.events, pruned.deliveries));
         match pruned.next {
             Some(next) => after = next,

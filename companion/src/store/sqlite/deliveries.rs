@@ -16,7 +16,7 @@ use crate::store::{Claimed, Claims, DeliveryQuery, Ended, NewDelivery, StoreErro
 const CLAIM_BYTES: usize = 4 << 20;
 
 /// `due_at` of a delivery that waits for an earlier one of its resource.
-const WAITING: i64 = i64::MAX;
+pub(super) const WAITING: i64 = i64::MAX;
 
 /// What an exhausted delivery says whose resource is delivered in order.
 const PASSED: &str = "exhausted; later events of its resource went on without it";

@@ -29,7 +29,9 @@ use writer::{Durability, Writer};
 mod audit;
 pub(super) mod backup;
 mod deliveries;
+mod erase;
 mod events;
+mod housekeeping;
 pub(super) mod integrity;
 mod prune;
 mod replays;
@@ -97,6 +99,8 @@ fn configure(connection: &Connection) -> anyhow::Result<()> {
     // Checkpoints sync and run inside a commit; fewer, larger ones cost less in all.
     connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
     connection.pragma_update(None, "cache_size", -65_536)?;
+    // Zeros over what is deleted or moved, where the page is written anyway; erasing asks for more.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
 }
@@ -264,9 +268,10 @@ impl Store for SqliteStore {
     }
 
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.writer
-            .write(Durability::Written, move |connection| deliveries::release_all(connection, now))
-            .await
+        let release = move |connection: &Connection| {
+            Ok(deliveries::release_all(connection, now)? + housekeeping::put_right(connection, now)?)
+        };
+        self.writer.write(Durability::Written, release).await
     }
 
     async fn cancel_pending(
@@ -299,8 +304,16 @@ impl Store for SqliteStore {
         self.writer.write(Durability::Synced, redeliver).await
     }
 
-    async fn prune(&self, after: i64, limit: usize, before: Timestamp) -> Result<Pruned, StoreError> {
-        let prune = move |connection: &Connection| prune::prune(connection, after, limit, before);
+    async fn prune(
+        &self,
+        after: i64,
+        limit: usize,
+        before: Timestamp,
+        first_kept: i64,
+    ) -> Result<Pruned, StoreError> {
+        let prune = move |connection: &Connection| {
+            erase::overwriting(connection, || prune::prune(connection, after, limit, before, first_kept))
+        };
         self.writer.write(Durability::Written, prune).await
     }
 

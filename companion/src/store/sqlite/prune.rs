@@ -1,7 +1,7 @@
 //! Forgetting what ended long ago, in SQLite.
 //!
 //! Walks the events in the order of acceptance, which is that of their age, so it needs no index by time and stops at the
-//! first event that is young enough. SQLite uses the room again; the file itself does not shrink.
+//! first event that is young enough and among those kept. SQLite uses the room again; the file itself does not shrink.
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -14,6 +14,7 @@ pub(super) fn prune(
     after: i64,
     limit: usize,
     before: Timestamp,
+    first_kept: i64,
 ) -> Result<Pruned, StoreError> {
     let limit = limit.max(1);
     let mut pruned = Pruned::default();
@@ -23,7 +24,8 @@ pub(super) fn prune(
         .query_map((after, i64::try_from(limit).unwrap_or(i64::MAX)), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let oldest = rows.collect::<Result<Vec<(i64, i64)>, _>>()?;
     for (seq, accepted_at) in &oldest {
-        if *accepted_at >= micros(before) {
+        let before = if *seq < first_kept { i64::MAX } else { micros(before) };
+        if *accepted_at >= before {
             return Ok(pruned);
         }
         let room = limit - pruned.deliveries;
@@ -46,13 +48,13 @@ fn prune_deliveries(
     connection: &Connection,
     seq: i64,
     room: usize,
-    before: Timestamp,
+    before: i64,
 ) -> Result<usize, StoreError> {
     let ended = "SELECT id FROM deliveries \
                  WHERE event_seq = ?1 AND status <> 'pending' AND ended_at < ?2 LIMIT ?3";
     let mut ended = connection.prepare_cached(ended)?;
     let room = i64::try_from(room).unwrap_or(i64::MAX);
-    let ids = ended.query_map((seq, micros(before), room), |row| row.get(0))?;
+    let ids = ended.query_map((seq, before, room), |row| row.get(0))?;
     let ids = ids.collect::<Result<Vec<String>, _>>()?;
     let mut attempts = connection.prepare_cached("DELETE FROM attempts WHERE delivery_id = ?1")?;
     let mut delivery = connection.prepare_cached("DELETE FROM deliveries WHERE id = ?1")?;

@@ -1,0 +1,71 @@
+//! What keeps a store in order: what is more than is kept, what must be erased, clocks that went back.
+//!
+//! [`Housekeeping`] is part of every [`super::Store`]; it stands apart because accepting and delivering need none of it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{Note, StoreError};
+use crate::model::SubscriptionId;
+
+/// What is to be erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Erasure {
+    /// Events with this subject, or with one below it: `/contacts/7` and `/contacts/7/notes/1`, not `/contacts/70`. Of
+    /// our own events those that tell of such an event.
+    Subject(String),
+    /// Events of this tenant. Its subscriptions go by [`Housekeeping::erase_subscription`].
+    Tenant(String),
+}
+
+/// One chunk of an erasure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events removed.
+    pub events: usize,
+    /// Deliveries removed, pending ones too.
+    pub deliveries: usize,
+    /// Attempts removed.
+    pub attempts: usize,
+    /// Subscriptions with a delivery that waited for an erased one of its resource, and is due now.
+    pub released: Vec<SubscriptionId>,
+    /// Where the next chunk begins; `None` where there is no more.
+    pub next: Option<i64>,
+}
+
+/// The use cases of keeping a store in order. None holds the writer for longer than a chunk takes, a few milliseconds.
+#[async_trait]
+pub trait Housekeeping: Send + Sync {
+    /// Place of the oldest of the newest `keep` events, 0 where there are no more than that. Counts all events, which
+    /// only reads.
+    async fn first_kept(&self, keep: u64) -> Result<i64, StoreError>;
+    /// Removes up to `limit` lines of the audit log that are not among its newest `keep`, and up to `limit` replays that
+    /// ended before a time; returns how many of both.
+    async fn prune_log(&self, keep: u64, limit: usize, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// Begins an erasure: writes the note, and forgets replays that name the subject. Returns the place of the newest
+    /// event; what is accepted later is not part of the erasure. Durable when it returns.
+    async fn begin_erasure(&self, what: Erasure, note: Note) -> Result<i64, StoreError>;
+    /// Removes one chunk of the events after the place `after` and up to `until` that are to be erased, with all their
+    /// deliveries and attempts: no more than `limit` events and `limit` deliveries. What is removed is overwritten.
+    /// An attempt under way leaves nothing: its record is [`super::Recorded::Stale`].
+    async fn erase(
+        &self,
+        what: Erasure,
+        (after, until): (i64, i64),
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Erased, StoreError>;
+    /// Removes up to `limit` deliveries of a subscription with their attempts, and after the last of them the subscription
+    /// and its replays; there is no `next` then. What is removed is overwritten.
+    async fn erase_subscription(&self, id: SubscriptionId, limit: usize) -> Result<Erased, StoreError>;
+    /// Makes what was overwritten so on disk, wherever the store keeps a second copy; false where a long-running reader
+    /// kept it from doing so.
+    async fn finish_erasure(&self) -> Result<bool, StoreError>;
+
+    /// Brings due times and leases that lie after `now` back by so much, because the clock went back. Not one transaction:
+    /// a delivery that changes in the meantime is left as it then is. Returns how many.
+    async fn shift_due(&self, by: Duration, now: Timestamp) -> Result<usize, StoreError>;
+}
