@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Take events and deliver them to their subscriptions
-    Serve(Settings),
+    Serve(Box<Settings>),
     /// Check a configuration of the filter, and name the place of every fault
     Check(Check),
     /// Say which event an exchange would be, by which rule, and if none, why not
