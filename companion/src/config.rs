@@ -37,8 +37,8 @@ pub struct Settings {
     #[arg(long, env = "GATEHOOK_INGEST_TOKEN", hide_env_values = true)]
     pub ingest_token: Option<Hidden>,
 
-    /// Key that seals signing secrets at rest: 32 bytes in base64, or file:PATH; without one, one is made beside the
-    /// database
+    /// Key that seals secrets at rest: 32 bytes in base64, or file:PATH; without one, one is made beside the database.
+    /// Several, separated by commas: the first seals, all open, and what another sealed is sealed again at the start
     #[arg(long, env = "GATEHOOK_SECRET_KEY", hide_env_values = true)]
     pub secret_key: Option<Hidden>,
 
@@ -116,23 +116,25 @@ impl Settings {
     /// The vault under the operator's key, or under one beside the database that is made if need be.
     ///
     /// # Errors
-    /// A key that cannot be read or is not 32 bytes in base64.
+    /// A key that cannot be read or is not 32 bytes in base64; it is not repeated.
     pub fn vault(&self) -> anyhow::Result<Vault> {
-        let key = match self.secret_key.as_ref().map(Hidden::reveal) {
-            Some(given) => match given.strip_prefix("file:") {
-                Some(path) => {
-                    fs::read_to_string(path).with_context(|| format!("--secret-key: cannot read {path}"))?
-                }
-                None => given.to_owned(),
-            },
-            None => {
-                let database =
-                    self.store.strip_prefix("sqlite:").context("--secret-key is needed for this store")?;
-                key_beside(Path::new(database))?
-            }
+        let parse =
+            |text: &str| vault::parse_key(text).map_err(|error| anyhow::anyhow!("--secret-key: {error}"));
+        let Some(given) = self.secret_key.as_ref().map(Hidden::reveal) else {
+            let database =
+                self.store.strip_prefix("sqlite:").context("--secret-key is needed for this store")?;
+            return Ok(Vault::new(&parse(&key_beside(Path::new(database))?)?));
         };
-        let key = vault::parse_key(&key).map_err(|error| anyhow::anyhow!("--secret-key: {error}"))?;
-        Ok(Vault::new(&key))
+        let keys = given.split(',').map(|text| match text.trim().strip_prefix("file:") {
+            Some(path) => {
+                let key = fs::read_to_string(path);
+                parse(&key.with_context(|| format!("--secret-key: cannot read {path}"))?)
+            }
+            None => parse(text),
+        });
+        let mut keys = keys.collect::<anyhow::Result<Vec<_>>>()?.into_iter();
+        let first = keys.next().context("--secret-key: is empty")?;
+        Ok(keys.fold(Vault::new(&first), |vault, key| vault.opening(&key)))
     }
 }
 

@@ -46,6 +46,7 @@ pub mod commands;
 pub mod config;
 pub mod disk;
 pub mod handshake;
+pub mod keys;
 pub mod sender;
 pub mod server;
 pub mod telemetry;
@@ -60,11 +61,12 @@ use config::{Hidden, Settings};
 use directory::{Defaults, Directory};
 use disk::Disk;
 use feed::Feed;
+use keys::SigningKeys;
 use queue::Queue;
 use replayer::Replayer;
 use retention::Retention;
 use sender::Sender;
-use store::Store;
+use store::{Note, Store};
 use target::Guard;
 use timekeeper::Timekeeper;
 use vault::Vault;
@@ -103,6 +105,7 @@ pub async fn start(
     let vault = settings.vault()?;
     let store = store::connect(&settings.store, vault.clone()).context("--store")?;
     check_key(&*store, &vault).await?;
+    let keys = Arc::new(SigningKeys::load(&*store, vault.clone(), clock.now()).await?);
     let admin_token = token(&*store, settings.admin_token.as_ref(), "admin", "admin_token_hash").await?;
     let ingest_token = token(&*store, settings.ingest_token.as_ref(), "ingest", "ingest_token_hash").await?;
     let released = store.release_all(clock.now()).await?;
@@ -122,6 +125,7 @@ pub async fn start(
         directory: directory.clone(),
         queue: queue.clone(),
         sender: sender.clone(),
+        keys: keys.clone(),
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
     });
@@ -159,6 +163,7 @@ pub async fn start(
         sender,
         clock,
         metrics,
+        keys,
         access,
         feed: Feed::new(stopped.clone()),
         replays: asked.clone(),
@@ -177,15 +182,24 @@ pub async fn start(
     Ok(Running { address, stop, tasks })
 }
 
-/// Refuses a key that did not seal what the store holds.
+/// Refuses a key that did not seal what the store holds, and seals under the first key what another one sealed.
 async fn check_key(store: &dyn Store, vault: &Vault) -> anyhow::Result<()> {
     let name = "secret_key_check";
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let sealed = store.meta(name, Some(vault.seal(name, &[], nonce).into())).await?;
-    vault
-        .open(name, &sealed.unwrap_or_default())
-        .context("--secret-key is not the one this store was made with")?;
+    let check = Bytes::from(vault.seal(name, &[], nonce));
+    let sealed = store.meta(name, Some(check.clone())).await?.unwrap_or_default();
+    vault.open(name, &sealed).context("--secret-key is not the one this store was made with")?;
+    let (mut count, mut more) = (0, true);
+    while more {
+        let resealed = store.reseal(limits::RESEAL_CHUNK).await.context("secrets were not sealed again")?;
+        count += resealed;
+        more = resealed == limits::RESEAL_CHUNK;
+    }
+    if !sealed.starts_with(&vault.prefix()) {
+        store.replace_meta(name, sealed, check, Note::default()).await?;
+        tracing::info!(subscriptions = count, "sealed all secrets under the first --secret-key");
+    }
     Ok(())
 }
 

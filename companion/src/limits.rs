@@ -45,6 +45,10 @@ pub const SHORT_TEXT: usize = 1_000;
 pub const METADATA: usize = 8 << 10;
 /// Secrets of one subscription that sign at the same time: the current one and those in their overlap.
 pub const ACTIVE_SECRETS: usize = 5;
+/// Longest overlap of a rotation in days.
+pub const SECRET_OVERLAP_MOST_DAYS: u64 = 7;
+/// Subscriptions whose secrets are sealed again in one transaction.
+pub const RESEAL_CHUNK: usize = 500;
 /// How long the old secret still signs after a rotation (design §3).
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
 

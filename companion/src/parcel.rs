@@ -6,15 +6,16 @@ use hyper::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::directory::Entry;
-use crate::model::{DeliveryId, Event};
+use crate::keys::KeyPair;
+use crate::model::{DeliveryId, Event, Signing};
 use crate::payload::{self, Payload};
 use crate::sender::Parcel;
-use crate::signature;
+use crate::signature::{self, Signed};
 
 /// Place of the event in the order of acceptance, for receivers that want events in order.
 const SEQUENCE: HeaderName = HeaderName::from_static("webhook-sequence");
 
-/// The request for one attempt at `now`; `sequence` is the event's place where order matters.
+/// The request for one attempt at `now`; `keys` are the companion's own, `sequence` is the event's place where order matters.
 ///
 /// # Errors
 /// A sentence that says why there may be none.
@@ -23,6 +24,7 @@ pub fn parcel(
     event: &Event,
     id: &DeliveryId,
     sequence: Option<i64>,
+    keys: &[KeyPair],
     now: Timestamp,
 ) -> Result<Parcel, String> {
     let target = entry.target.clone().map_err(|blocked| blocked.to_string())?;
@@ -32,7 +34,11 @@ pub fn parcel(
         headers.push((SEQUENCE, HeaderValue::from(sequence)));
     }
     let timestamp_s = now.as_second();
-    let signature = signature::sign(&entry.subscription.secrets, id.as_str(), timestamp_s, &body.bytes, now);
+    let signed = Signed { id: id.as_str(), timestamp_s, body: &body.bytes };
+    let signature = match entry.subscription.options.signing {
+        Signing::Hmac => signature::sign(&entry.subscription.secrets, signed, now),
+        Signing::Ed25519 => signature::sign_with_keys(keys, signed, now),
+    };
     let traceparent = event.extensions.get("traceparent");
     let traceparent = traceparent.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
     let traceparent = traceparent.filter(|value| HeaderValue::from_str(value).is_ok());

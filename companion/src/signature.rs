@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 
+use crate::keys::KeyPair;
 use crate::model::Secret;
 
 /// Prefix of a symmetric secret in text.
@@ -16,10 +17,29 @@ const PREFIX: &str = "whsec_";
 /// Key sizes in bytes that Standard Webhooks allows.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
+/// What a signature is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// `webhook-id`; it must not contain a dot, and ours never do.
+    pub id: &'a str,
+    /// `webhook-timestamp`.
+    pub timestamp_s: i64,
+    /// The body as it is sent.
+    pub body: &'a [u8],
+}
+
+/// The value of `webhook-signature`: one `v1a,<base64>` per key pair active at `now`, separated by blanks.
+pub fn sign_with_keys(keys: &[KeyPair], signed: Signed<'_>, now: Timestamp) -> String {
+    let mut message = format!("{}.{}.", signed.id, signed.timestamp_s).into_bytes();
+    message.extend_from_slice(signed.body);
+    let active = keys.iter().filter(|key| key.is_active(now));
+    let values = active.map(|key| format!("v1a,{}", STANDARD.encode(key.sign(&message))));
+    values.collect::<Vec<_>>().join(" ")
+}
+
 /// The value of `webhook-signature`: one `v1,<base64>` per secret active at `now`, separated by blanks.
-///
-/// `id` must not contain a dot; ours never do.
-pub fn sign(secrets: &[Secret], id: &str, timestamp_s: i64, body: &[u8], now: Timestamp) -> String {
+pub fn sign(secrets: &[Secret], signed: Signed<'_>, now: Timestamp) -> String {
+    let Signed { id, timestamp_s, body } = signed;
     let mut value = String::with_capacity(48 * secrets.len());
     for secret in active(secrets, now) {
         // HMAC takes keys of any length, so this arm is never taken; a delivery without signature would be refused.
@@ -73,20 +93,16 @@ mod tests {
     fn the_example_of_the_specification_is_signed_as_printed() {
         let key = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let body = br#"{"test": 2432232314}"#;
-        let value = sign(
-            &[secret(&key, None)],
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1614265330,
-            body,
-            Timestamp::UNIX_EPOCH,
-        );
+        let signed = Signed { id: "msg_p5jXN8AQM9LWM0D4loKWxJek", timestamp_s: 1614265330, body };
+        let value = sign(&[secret(&key, None)], signed, Timestamp::UNIX_EPOCH);
         assert_eq!(value, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
     fn the_old_secret_signs_until_its_overlap_ends() {
         let secrets = [secret(&[1; 24], None), secret(&[2; 24], Some(100))];
-        let at = |seconds| sign(&secrets, "id", 0, b"", Timestamp::from_second(seconds).unwrap());
+        let signed = Signed { id: "id", timestamp_s: 0, body: b"" };
+        let at = |seconds| sign(&secrets, signed, Timestamp::from_second(seconds).unwrap());
         assert_eq!(at(99).matches("v1,").count(), 2);
         assert_eq!(at(100).matches("v1,").count(), 1);
     }
@@ -112,7 +128,11 @@ mod tests {
             #[expect(clippy::disallowed_methods, reason = "the verifying library compares with the system clock")]
             let now = Timestamp::now();
             let seconds = now.as_second();
-            let value = sign(&[secret(&key, None), secret(&other, None)], "dlv_1", seconds, body.as_bytes(), now);
+            let value = sign(
+                &[secret(&key, None), secret(&other, None)],
+                Signed { id: "dlv_1", timestamp_s: seconds, body: body.as_bytes() },
+                now,
+            );
             let mut headers = hyper::HeaderMap::new();
             headers.insert("webhook-id", "dlv_1".parse().unwrap());
             headers.insert("webhook-timestamp", seconds.into());

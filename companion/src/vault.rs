@@ -1,7 +1,8 @@
-//! Signing secrets at rest: sealed with XChaCha20-Poly1305 under the operator's key.
+//! Secrets at rest: sealed with XChaCha20-Poly1305 under the operator's key.
 //!
-//! A stolen database file alone signs nothing. The subscription's id is bound to the seal, so a secret cannot be moved
-//! to another row. The key never enters the database; a check value does, so that a wrong key stops the start.
+//! A stolen database file alone signs nothing. What a secret belongs to (a subscription's id) is bound to its seal, so it
+//! cannot be moved to another row. Keys never enter the database; a check value does, so that a wrong key stops the start.
+//! There may be several keys: the first seals, all open, so a new one is put in front and the old one taken away later.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,18 +10,35 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::model::Secret;
 
-/// First byte of a sealed value; another scheme would get another.
-const VERSION: u8 = 1;
+/// First byte of a value sealed by a version that knew one key only.
+const ONE_KEY: u8 = 1;
+/// First byte of a sealed value: the id of its key follows.
+const WITH_KEY: u8 = 2;
 const NONCE_BYTES: usize = 24;
+const ID_BYTES: usize = 4;
+
+/// Fresh randomness for one seal.
+pub type Nonce = [u8; NONCE_BYTES];
 
 /// Seals and opens secrets.
 #[derive(Clone)]
-pub struct Vault(XChaCha20Poly1305);
+pub struct Vault {
+    first: Cipher,
+    others: Vec<Cipher>,
+}
 
-/// A sealed value that this key does not open: another key, another row, or damage.
+/// One key.
+#[derive(Clone)]
+struct Cipher {
+    id: [u8; ID_BYTES],
+    cipher: XChaCha20Poly1305,
+}
+
+/// A sealed value that no key opens: another key, another row, or damage.
 #[derive(Debug, thiserror::Error)]
 #[error("a secret cannot be opened with this --secret-key")]
 pub struct WrongKey;
@@ -33,37 +51,83 @@ struct Stored {
     expires_at: Option<Timestamp>,
 }
 
+impl Cipher {
+    fn new(key: &[u8; 32]) -> Self {
+        // A few bytes of a hash say which key it was, and nothing of the key.
+        let hash = Sha256::new().chain_update(b"gatehook key id").chain_update(key).finalize();
+        let mut id = [0; ID_BYTES];
+        id.iter_mut().zip(hash).for_each(|(own, byte)| *own = byte);
+        Self { id, cipher: XChaCha20Poly1305::new(&Key::from(*key)) }
+    }
+
+    fn open(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: sealed, aad: context.as_bytes() };
+        self.cipher.decrypt(&XNonce::from(*nonce), payload).ok()
+    }
+}
+
 impl Vault {
     /// A vault under a 256-bit key.
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(XChaCha20Poly1305::new(&Key::from(*key)))
+        Self { first: Cipher::new(key), others: Vec::new() }
     }
 
-    /// Seals a subscription's secrets; `nonce` is fresh randomness.
-    pub fn seal(&self, subscription: &str, secrets: &[Secret], nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
+    /// The same vault, which opens what was sealed under another key too.
+    #[must_use]
+    pub fn opening(mut self, key: &[u8; 32]) -> Self {
+        self.others.push(Cipher::new(key));
+        self
+    }
+
+    /// Seals bytes for one place, its `context`.
+    pub fn seal(&self, context: &str, plain: &[u8], nonce: Nonce) -> Vec<u8> {
+        let payload = Payload { msg: plain, aad: context.as_bytes() };
+        // Sealing a few kilobytes cannot fail; an empty value opens nothing.
+        let sealed = self.first.cipher.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
+        [&self.prefix()[..], &nonce, &sealed].concat()
+    }
+
+    /// Opens what [`Vault::seal`] made for the same context.
+    ///
+    /// # Errors
+    /// [`WrongKey`] for anything else.
+    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, WrongKey> {
+        let mut keys = std::iter::once(&self.first).chain(&self.others);
+        let opened = match sealed.split_first() {
+            Some((&ONE_KEY, rest)) => keys.find_map(|key| key.open(context, rest)),
+            Some((&WITH_KEY, rest)) => rest.split_first_chunk::<ID_BYTES>().and_then(|(id, rest)| {
+                keys.filter(|key| key.id == *id).find_map(|key| key.open(context, rest))
+            }),
+            _ => None,
+        };
+        opened.ok_or(WrongKey)
+    }
+
+    /// What a value begins with that is sealed under the first key; another one is to be sealed again.
+    pub fn prefix(&self) -> [u8; 1 + ID_BYTES] {
+        let mut prefix = [WITH_KEY; 1 + ID_BYTES];
+        prefix.iter_mut().skip(1).zip(self.first.id).for_each(|(own, byte)| *own = byte);
+        prefix
+    }
+
+    /// Seals a subscription's secrets.
+    pub fn seal_secrets(&self, subscription: &str, secrets: &[Secret], nonce: Nonce) -> Vec<u8> {
         let stored: Vec<Stored> = secrets
             .iter()
             .map(|secret| Stored { key: STANDARD.encode(&secret.key), expires_at: secret.expires_at })
             .collect();
-        // Neither writing strings as JSON nor sealing a few hundred bytes can fail; an empty value opens nothing.
-        let plain = serde_json::to_vec(&stored).unwrap_or_default();
-        let payload = Payload { msg: &plain, aad: subscription.as_bytes() };
-        let sealed = self.0.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
-        [&[VERSION][..], &nonce, &sealed].concat()
+        // Strings always write as JSON.
+        self.seal(subscription, &serde_json::to_vec(&stored).unwrap_or_default(), nonce)
     }
 
-    /// Opens what [`Vault::seal`] made for the same subscription.
+    /// Opens what [`Vault::seal_secrets`] made for the same subscription.
     ///
     /// # Errors
     /// [`WrongKey`] for anything else.
-    pub fn open(&self, subscription: &str, sealed: &[u8]) -> Result<Vec<Secret>, WrongKey> {
-        let (&VERSION, rest) = sealed.split_first().ok_or(WrongKey)? else {
-            return Err(WrongKey);
-        };
-        let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(WrongKey)?;
-        let payload = Payload { msg: sealed, aad: subscription.as_bytes() };
-        let plain = self.0.decrypt(&XNonce::from(*nonce), payload).map_err(|_| WrongKey)?;
-        let stored: Vec<Stored> = serde_json::from_slice(&plain).map_err(|_| WrongKey)?;
+    pub fn open_secrets(&self, subscription: &str, sealed: &[u8]) -> Result<Vec<Secret>, WrongKey> {
+        let stored: Vec<Stored> =
+            serde_json::from_slice(&self.open(subscription, sealed)?).map_err(|_| WrongKey)?;
         stored
             .into_iter()
             .map(|secret| {
@@ -92,14 +156,34 @@ mod tests {
     fn what_was_sealed_opens_with_the_same_key_for_the_same_subscription_alone() {
         let secrets = vec![Secret { key: vec![7; 32], expires_at: Some(Timestamp::UNIX_EPOCH) }];
         let vault = Vault::new(&[1; 32]);
-        let sealed = vault.seal("sub_1", &secrets, [9; 24]);
-        assert_eq!(vault.open("sub_1", &sealed).unwrap(), secrets);
-        assert!(vault.open("sub_2", &sealed).is_err());
-        assert!(Vault::new(&[2; 32]).open("sub_1", &sealed).is_err());
+        let sealed = vault.seal_secrets("sub_1", &secrets, [9; 24]);
+        assert_eq!(vault.open_secrets("sub_1", &sealed).unwrap(), secrets);
+        assert!(vault.open_secrets("sub_2", &sealed).is_err());
+        assert!(Vault::new(&[2; 32]).open_secrets("sub_1", &sealed).is_err());
         for damaged in [&sealed[..sealed.len() - 1], &sealed[1..], &sealed[..10], &[]] {
-            assert!(vault.open("sub_1", damaged).is_err());
+            assert!(vault.open_secrets("sub_1", damaged).is_err());
         }
         assert!(!sealed.windows(8).any(|window| window == [7; 8]), "the key stands in the sealed value");
+    }
+
+    #[test]
+    fn a_new_key_in_front_opens_what_the_old_one_sealed_until_that_is_taken_away() {
+        let (old, new) = (Vault::new(&[1; 32]), Vault::new(&[2; 32]));
+        let both = new.clone().opening(&[1; 32]);
+        let sealed = old.seal("c", b"plain", [9; 24]);
+        assert_eq!(both.open("c", &sealed).unwrap(), b"plain");
+        assert!(new.open("c", &sealed).is_err());
+        assert!(!sealed.starts_with(&both.prefix()));
+        let again = both.seal("c", b"plain", [8; 24]);
+        assert!(again.starts_with(&new.prefix()) && new.open("c", &again).is_ok());
+    }
+
+    #[test]
+    fn what_the_first_version_sealed_still_opens() {
+        let vault = Vault::new(&[2; 32]).opening(&[1; 32]);
+        let sealed = Vault::new(&[1; 32]).seal("c", b"plain", [9; 24]);
+        let first = [&[ONE_KEY][..], &sealed[1 + ID_BYTES..]].concat();
+        assert_eq!(vault.open("c", &first).unwrap(), b"plain");
     }
 
     #[test]

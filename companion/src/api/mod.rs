@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::feed::Feed;
+use crate::keys::SigningKeys;
 use crate::limits;
 use crate::queue::Queue;
 use crate::sender::Sender;
@@ -35,6 +36,7 @@ mod deliveries;
 mod erase;
 mod error;
 mod events;
+mod keys;
 mod replays;
 mod request;
 mod subscription;
@@ -61,6 +63,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What signs for subscriptions that want no shared secret.
+    pub keys: Arc<SigningKeys>,
     /// Who may do what.
     pub access: Access,
     /// What those watch who follow events.
@@ -104,6 +108,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/deliveries/{id}", get(deliveries::read))
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
         .route("/v1/unmatched", get(unmatched::list).delete(unmatched::forget))
+        .route("/v1/signing-keys", get(keys::list))
+        .route("/v1/signing-keys/rotate", post(keys::rotate))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{id}", delete(tokens::delete))
         .route("/v1/erase", post(erase::erase))
@@ -117,6 +123,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/.well-known/jwks.json", get(keys::jwks))
         .merge(admin)
         .merge(ingest)
         .fallback(|| async { Problem::not_found("route") })

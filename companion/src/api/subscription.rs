@@ -3,6 +3,8 @@
 //! Pure. PUT and PATCH share one path: a merge patch (RFC 7396) is applied to what is writable, and the result is read
 //! like a PUT, so one set of rules holds however a subscription changes.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -19,7 +21,7 @@ use crate::model::{
 };
 use crate::payload::{Shape, Wanted};
 use crate::rate::Rate;
-use crate::retry::Policy;
+use crate::retry::{self, Policy};
 use crate::signature;
 
 /// Shown, but not the caller's to write; accepted and ignored, so that what was read can be sent back.
@@ -276,6 +278,18 @@ impl Fields {
     }
 }
 
+/// Reads what a rotation asks for, by default nothing: its own secret, and for how long the old one signs too.
+pub(super) fn rotation(body: &[u8]) -> Result<(Option<Vec<u8>>, Duration), Problem> {
+    if body.is_empty() {
+        return Ok((None, limits::SECRET_OVERLAP));
+    }
+    let mut members = Members::new("", object(body)?);
+    let secret = members.read("secret", signature::parse_secret);
+    let overlap = members.read("overlap", |text| retry::duration(text, limits::SECRET_OVERLAP_MOST_DAYS));
+    members.finish("a rotation")?;
+    Ok((secret, overlap.unwrap_or(limits::SECRET_OVERLAP)))
+}
+
 /// The next revision with a new secret; the others sign until their overlap ends, at most [`limits::ACTIVE_SECRETS`].
 pub(super) fn rotated(
     current: &Subscription,
@@ -287,7 +301,8 @@ pub(super) fn rotated(
     secrets.extend(
         signature::active(&current.secrets, now)
             .cloned()
-            .map(|secret| Secret { expires_at: secret.expires_at.or(Some(overlap_ends_at)), ..secret }),
+            .map(|secret| Secret { expires_at: secret.expires_at.or(Some(overlap_ends_at)), ..secret })
+            .filter(|secret| secret.expires_at > Some(now)),
     );
     secrets.truncate(limits::ACTIVE_SECRETS);
     Subscription { revision: current.revision + 1, secrets, updated_at: now, ..current.clone() }

@@ -180,16 +180,20 @@ pub(super) async fn rotate_secret(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Problem> {
+    let body = read_body(&headers, body, limits::API_BODY).await?;
+    let (key, overlap) = subscription::rotation(&body)?;
     let current = find(&api, id).await?;
     check_match(&headers, current.revision)?;
     let now = api.clock.now();
-    let overlap_ends_at = later(now, limits::SECRET_OVERLAP);
-    let next = rotated(&current, new_key()?, now, overlap_ends_at);
+    let key = key.map_or_else(new_key, Ok)?;
+    let overlap_ends_at = later(now, overlap);
+    let next = rotated(&current, key, now, overlap_ends_at);
     let audit = Some(caller.audit("subscription.rotate-secret", next.id.as_str(), None, now));
     write(&api, next.clone(), Note { audit, ..Note::default() }).await?;
     let mut answer = with_secret(&next);
-    answer.previous_secret_expires_at = Some(overlap_ends_at);
+    answer.previous_secret_expires_at = Some(overlap_ends_at).filter(|at| *at > now);
     Ok(([(ETAG, etag(next.revision))], Json(answer)).into_response())
 }
 
@@ -234,7 +238,7 @@ pub(super) async fn ping(
     let id = DeliveryId::new(now, random_id_bytes());
     let event = ping_event(&id, now);
     let begun = tokio::time::Instant::now();
-    let (outcome, answer) = match parcel(&entry, &event, &id, None, now) {
+    let (outcome, answer) = match parcel(&entry, &event, &id, None, &api.keys.all(), now) {
         Err(blocked) => (Outcome::Blocked(blocked), Default::default()),
         Ok(parcel) => api.sender.send(parcel, now).await,
     };

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{Note, StoreError};
@@ -44,6 +45,19 @@ pub trait Housekeeping: Send + Sync {
     /// Removes up to `limit` lines of the audit log that are not among its newest `keep`, and up to `limit` replays that
     /// ended before a time; returns how many of both.
     async fn prune_log(&self, keep: u64, limit: usize, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// Seals up to `limit` subscriptions' secrets again that are not sealed under the vault's first key; returns how many.
+    /// Durable when it returns.
+    async fn reseal(&self, limit: usize) -> Result<usize, StoreError>;
+    /// Writes a value kept beside the data over the one that is expected; [`StoreError::Conflict`] where another stands.
+    /// Durable when it returns.
+    async fn replace_meta(
+        &self,
+        name: &'static str,
+        expected: Bytes,
+        value: Bytes,
+        note: Note,
+    ) -> Result<(), StoreError>;
 
     /// Begins an erasure: writes the note, and forgets replays that name the subject. Returns the place of the newest
     /// event; what is accepted later is not part of the erasure. Durable when it returns.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::Clock;
 use crate::directory::{Directory, Entry};
+use crate::keys::SigningKeys;
 use crate::lanes::{Answer, Lanes, Terms};
 use crate::limits;
 use crate::matcher::may_see;
@@ -40,6 +41,8 @@ pub struct Worker {
     pub queue: Arc<Queue>,
     /// What it sends with.
     pub sender: Sender,
+    /// What signs for subscriptions that want no shared secret.
+    pub keys: Arc<SigningKeys>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What it counts.
@@ -194,7 +197,7 @@ impl Worker {
         let parcel = match is_its_own(entry, claimed) {
             true => {
                 let sequence = claimed.ordered.then_some(claimed.seq);
-                parcel(entry, &claimed.event, &claimed.id, sequence, now)
+                parcel(entry, &claimed.event, &claimed.id, sequence, &self.keys.all(), now)
             }
             false => Err(NOT_ITS_TENANT.into()),
         };

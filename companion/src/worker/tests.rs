@@ -26,7 +26,9 @@ impl Bench {
     async fn new(allowed: &str) -> Self {
         let folder = Folder::new();
         let url = format!("sqlite:{}", folder.path("test.db").display());
-        let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+        let vault = Vault::new(&[1; 32]);
+        let store = store::connect(&url, vault.clone()).unwrap();
+        let keys = Arc::new(SigningKeys::load(&*store, vault, start()).await.unwrap());
         let guard = Guard::new(&[allowed.parse().unwrap()]);
         let clock = Arc::new(ManualClock::at(start()));
         let worker = Worker {
@@ -34,6 +36,7 @@ impl Bench {
             store,
             queue: Arc::default(),
             sender: Sender::new(guard).unwrap(),
+            keys,
             clock: clock.clone(),
             metrics: Arc::default(),
         };

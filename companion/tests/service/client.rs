@@ -51,12 +51,21 @@ struct Program {
 
 impl Companion {
     pub(crate) async fn start() -> Self {
+        Self::start_in(Self::new_folder(), SystemClock).await
+    }
+
+    /// As [`Companion::start`], with more flags.
+    pub(crate) async fn start_with_flags(flags: &[&str]) -> Self {
+        Self::start_with(Self::new_folder(), SystemClock, flags).await
+    }
+
+    fn new_folder() -> PathBuf {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("gatehook-service-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        Self::start_in(folder, SystemClock).await
+        folder
     }
 
     async fn start_in(folder: PathBuf, clock: impl Clock + 'static) -> Self {
@@ -64,20 +73,31 @@ impl Companion {
     }
 
     async fn start_with(folder: PathBuf, clock: impl Clock + 'static, last: &[&str]) -> Self {
+        Self::try_start(folder, clock, last).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_start(folder: PathBuf, clock: impl Clock + 'static, last: &[&str]) -> Result<Self, String> {
         let store = format!("sqlite:{}", folder.join("service.db").display());
         let flags = ["gatehook", "--store", &store, "--admin-token", "admin", "--ingest-token", "ingest"];
         let more = ["--allow-targets", "127.0.0.0/8", "--retry-schedule", "0s,10ms,10ms"];
         let settings =
             Program::parse_from(flags.into_iter().chain(more).chain(last.iter().copied())).settings;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let running = companion::start(&settings, listener, Arc::new(clock)).await.unwrap();
-        Self { running, client: Client::builder(TokioExecutor::new()).build_http(), folder }
+        let running = companion::start(&settings, listener, Arc::new(clock)).await;
+        let running = running.map_err(|error| format!("{error:#}"))?;
+        Ok(Self { running, client: Client::builder(TokioExecutor::new()).build_http(), folder })
     }
 
     /// Stops gracefully and starts again on the same database.
     pub(crate) async fn restart(self) -> Self {
         self.running.stop().await;
         Self::start_in(self.folder, SystemClock).await
+    }
+
+    /// As [`Companion::restart`], with more flags; says why it does not start.
+    pub(crate) async fn restart_with(self, flags: &[&str]) -> Result<Self, String> {
+        self.running.stop().await;
+        Self::try_start(self.folder, SystemClock, flags).await
     }
 
     /// As [`Companion::restart`], but its clock runs so many days ahead.

@@ -9,6 +9,7 @@ mod documents;
 mod handshakes;
 mod housekeeping;
 mod ingest;
+mod keys;
 mod policies;
 mod stream;
 mod subscriptions;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::deliveries::WAITING;
 use super::writer::Durability;
-use super::{SqliteStore, erase, micros};
+use super::{SqliteStore, audit, erase, micros, subscriptions};
 use crate::limits;
 use crate::model::SubscriptionId;
 use crate::retry::later;
@@ -23,6 +24,29 @@ impl Housekeeping for SqliteStore {
     async fn prune_log(&self, keep: u64, limit: usize, before: Timestamp) -> Result<usize, StoreError> {
         let prune = move |connection: &Connection| prune_log(connection, keep, limit, before);
         self.writer.write(Durability::Written, prune).await
+    }
+
+    async fn reseal(&self, limit: usize) -> Result<usize, StoreError> {
+        let vault = self.vault.clone();
+        let reseal = move |connection: &Connection| subscriptions::reseal(connection, &vault, limit);
+        self.writer.write(Durability::Synced, reseal).await
+    }
+
+    async fn replace_meta(
+        &self,
+        name: &'static str,
+        expected: Bytes,
+        value: Bytes,
+        note: Note,
+    ) -> Result<(), StoreError> {
+        let replace = move |connection: &Connection| {
+            let update = "UPDATE meta SET value = ?3 WHERE name = ?1 AND value = ?2";
+            if connection.prepare_cached(update)?.execute((name, &*expected, &*value))? == 0 {
+                return Err(StoreError::Conflict);
+            }
+            audit::note(connection, &note, audit::at(&note))
+        };
+        self.writer.write(Durability::Synced, replace).await
     }
 
     async fn begin_erasure(&self, what: Erasure, note: Note) -> Result<i64, StoreError> {

@@ -20,7 +20,35 @@ pub(super) struct Sealed {
 /// Seals what a stolen database must not show.
 pub(super) fn seal(vault: &Vault, subscription: &Subscription) -> Result<Sealed, StoreError> {
     let id = subscription.id.as_str();
-    Ok(Sealed { secrets: vault.seal(id, &subscription.secrets, nonce()?), credentials: None })
+    Ok(Sealed { secrets: vault.seal_secrets(id, &subscription.secrets, nonce()?), credentials: None })
+}
+
+/// Seals again what is not sealed under the vault's first key.
+pub(super) fn reseal(connection: &Connection, vault: &Vault, limit: usize) -> Result<usize, StoreError> {
+    let stale = "SELECT id, secrets, credentials FROM subscriptions \
+                 WHERE substr(secrets, 1, ?1) <> ?2 OR substr(credentials, 1, ?1) <> ?2 LIMIT ?3";
+    let prefix = vault.prefix();
+    let values =
+        (i64::try_from(prefix.len()).unwrap_or_default(), prefix, i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut select = connection.prepare_cached(stale)?;
+    let rows = select.query_map(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows = rows.collect::<Result<Vec<(String, Vec<u8>, Option<Vec<u8>>)>, _>>()?;
+    let again = |context: &str, sealed: &[u8]| -> Result<Vec<u8>, StoreError> {
+        let plain = vault.open(context, sealed).map_err(|error| StoreError::Unavailable(error.into()))?;
+        Ok(vault.seal(context, &plain, nonce()?))
+    };
+    let update = "UPDATE subscriptions SET secrets = ?2, credentials = ?3 WHERE id = ?1";
+    for (id, secrets, credentials) in &rows {
+        let credentials =
+            credentials.as_ref().map(|sealed| again(&credentials_of(id), sealed)).transpose()?;
+        connection.prepare_cached(update)?.execute((id, again(id, secrets)?, credentials))?;
+    }
+    Ok(rows.len())
+}
+
+/// What binds the seal of a subscription's credentials to it, and to being credentials.
+fn credentials_of(id: &str) -> String {
+    format!("{id} credentials")
 }
 
 fn nonce() -> Result<[u8; 24], StoreError> {
@@ -194,7 +222,9 @@ fn read(row: &Row<'_>, vault: &Vault) -> Result<Subscription, StoreError> {
             .map_err(|_| damaged("options"))?,
         expires_at: row.get::<_, Option<i64>>("expires_at")?.map(time),
         failing_since: row.get::<_, Option<i64>>("failing_since")?.map(time),
-        secrets: vault.open(id.as_str(), &sealed).map_err(|error| StoreError::Unavailable(error.into()))?,
+        secrets: vault
+            .open_secrets(id.as_str(), &sealed)
+            .map_err(|error| StoreError::Unavailable(error.into()))?,
         created_at: time(row.get("created_at")?),
         updated_at: time(row.get("updated_at")?),
         id,
