@@ -142,6 +142,8 @@ pub const ANSWER_READ: usize = 64 << 10;
 pub const ANSWER_HEAD: usize = 16 << 10;
 /// See [`ANSWER_HEAD`].
 pub const ANSWER_HEADERS: usize = 64;
+/// Addresses of one name that are tried; nobody needs more, and each takes its share of the connect time.
+pub const ADDRESSES: usize = 16;
 /// Longest `Retry-After` that is obeyed; a receiver must not be able to park its deliveries for ever.
 pub const RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How long every attempt of a subscription fails before it is turned off (design §3).

@@ -53,6 +53,16 @@ pub struct Parcel {
     pub body: Body,
 }
 
+#[cfg(test)]
+impl Parcel {
+    /// A parcel of nothing but a target and a body.
+    pub(crate) fn bare(target: Uri, body: &'static str) -> Self {
+        let body = Body { media_type: "application/json".into(), bytes: Bytes::from_static(body.as_bytes()) };
+        let (id, signature) = ("dlv_1".into(), "v1,x".into());
+        Self { target, id, timestamp_s: 0, signature, traceparent: None, body }
+    }
+}
+
 impl Sender {
     /// A sender that resolves names through `guard` and trusts the certificates that the system trusts.
     ///
