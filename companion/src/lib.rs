@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 // Rules: pure.
 pub mod cloudevents;
 pub mod condition;
+pub mod credentials;
 mod lanes;
 pub mod limits;
 pub mod matcher;

@@ -151,6 +151,42 @@ pub const FAILING: Duration = Duration::from_secs(5 * 24 * 3600);
 /// Attempts in a retry policy.
 pub const RETRY_STEPS: usize = 50;
 
+/// Headers that one subscription adds to its deliveries; the largest servers take about a hundred in all.
+pub const CUSTOM_HEADERS: usize = 20;
+/// Bytes of such a header's name, and of its value: together they stay below the 8 KiB that most servers take of a line.
+pub const CUSTOM_HEADER_NAME: usize = 100;
+/// See [`CUSTOM_HEADER_NAME`].
+pub const CUSTOM_HEADER_VALUE: usize = 2_048;
+/// Bytes of a username, password, client id, client secret or scope.
+pub const CREDENTIAL: usize = 1_024;
+/// Bytes of a fixed bearer token: the longest JSON Web Tokens that fit into a header everywhere.
+pub const BEARER_TOKEN: usize = 4_096;
+/// Bytes of a certificate chain or a private key in PEM; three certificates and a key of RSA 8192 fit.
+pub const PEM: usize = 16 << 10;
+/// Certificates in a chain; TLS libraries follow about as many.
+pub const CERTIFICATE_CHAIN: usize = 10;
+/// Fetching an access token as a whole: it shares the time of the attempt that needs it.
+pub const TOKEN_FETCH: Duration = Duration::from_secs(5);
+/// Bytes of a token endpoint's answer, and of the token in it, which has to fit into a header.
+pub const TOKEN_ANSWER: usize = 64 << 10;
+/// See [`TOKEN_ANSWER`].
+pub const ACCESS_TOKEN: usize = 8 << 10;
+/// How long before its end a token is given up; one that lives for less than twice that, at half its life.
+pub const TOKEN_MARGIN: Duration = Duration::from_secs(60);
+/// How long a token is used whose endpoint does not say how long it lives.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(300);
+/// How long a token is used at most; an endpoint is not believed for ever.
+pub const TOKEN_LIFE_MOST: Duration = Duration::from_secs(24 * 3600);
+/// How long a failed fetch answers for all who want the token, so that they do not all ask one after another.
+pub const TOKEN_PAUSE: Duration = Duration::from_secs(2);
+/// Connections to receivers until all idle ones are let go; twice as many, until none is kept for a while. Each holds a
+/// descriptor and up to 50 KiB for TLS; those of attempts under way come on top.
+pub const KEPT_CONNECTIONS: usize = 2_048;
+/// How long an idle one is kept.
+pub const KEPT_IDLE: Duration = Duration::from_secs(30);
+/// Client certificates that are kept ready for use.
+pub const CLIENT_CERTIFICATES: usize = 1_024;
+
 /// Store operations waiting for the writer; above it callers are told to come back (503).
 pub const WRITER_QUEUE: usize = 8_192;
 /// Store operations that share one commit.
