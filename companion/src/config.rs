@@ -5,17 +5,19 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use crate::disk;
 use crate::limits;
 use crate::retry::{self, Policy};
+use crate::sender;
 use crate::vault::{self, Vault};
 
 /// Settings of `gatehook serve`.
@@ -45,6 +47,10 @@ pub struct Settings {
     /// Private or local networks that may be targets all the same, such as 10.1.0.0/16,::1/128
     #[arg(long, env = "GATEHOOK_ALLOW_TARGETS", value_delimiter = ',')]
     pub allow_targets: Vec<IpNet>,
+
+    /// PEM file of certificates to trust beside the system's, for receivers behind a private certificate authority
+    #[arg(long, env = "GATEHOOK_TRUST", value_name = "FILE")]
+    pub trust: Option<PathBuf>,
 
     /// Delays before attempt 1, 2, …, such as 0s,5s,5m; without it the schedule of Standard Webhooks
     #[arg(long, env = "GATEHOOK_RETRY_SCHEDULE")]
@@ -113,6 +119,14 @@ impl fmt::Debug for Hidden {
 }
 
 impl Settings {
+    /// The certificates of `--trust`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds anything but certificates that can be trusted.
+    pub fn roots(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        self.trust.as_deref().map_or(Ok(Vec::new()), sender::roots_in).context("--trust")
+    }
+
     /// The vault under the operator's key, or under one beside the database that is made if need be.
     ///
     /// # Errors
@@ -222,5 +236,32 @@ mod tests {
         ] {
             assert!(parse(flags).unwrap_err().contains(named), "{flags}");
         }
+    }
+    #[test]
+    fn only_a_file_of_certificates_can_be_trusted() {
+        let folder = crate::testing::Folder::new();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let good = params.self_signed(&key).unwrap().pem();
+        let bad = "-----BEGIN CERTIFICATE-----\neA==\n-----END CERTIFICATE-----\n";
+        for (name, text, expected) in [
+            ("two.pem", format!("{good}\n{good}"), Ok(2)),
+            ("key.pem", key.serialize_pem(), Err("holds no certificate")),
+            ("text.pem", "hello".to_owned(), Err("holds no certificate")),
+            ("bad.pem", format!("{good}{bad}"), Err("certificate 2 of")),
+            ("cut.pem", good[..good.len() - 30].to_owned(), Err("is not PEM")),
+        ] {
+            let path = folder.path(name);
+            fs::write(&path, text).unwrap();
+            let roots = parse(&format!("--trust {}", path.display())).unwrap().roots();
+            match (roots.map(|roots| roots.len()).map_err(|error| format!("{error:#}")), expected) {
+                (Ok(found), Ok(count)) => assert_eq!(found, count, "{name}"),
+                (Err(why), Err(part)) => assert!(why.starts_with("--trust") && why.contains(part), "{why}"),
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        }
+        assert!(parse("--trust /nowhere.pem").unwrap().roots().is_err());
+        assert!(parse("").unwrap().roots().unwrap().is_empty());
     }
 }

@@ -20,6 +20,7 @@ pub use certificate::ClientCertificate;
 pub use headers::CustomHeaders;
 
 use crate::limits;
+use crate::members::Fault;
 
 /// What stands for a secret wherever credentials are shown, and for "as it was" where they are written.
 const HIDDEN: &str = "***";
@@ -27,22 +28,6 @@ const HIDDEN: &str = "***";
 /// Where the secrets are, beside the values of the headers.
 const SECRETS: [&str; 4] =
     ["/auth/password", "/auth/token", "/auth/client_secret", "/client_certificate/private_key"];
-
-/// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{pointer}: {detail}")]
-pub struct Fault {
-    /// JSON pointer (RFC 6901) into what was read.
-    pub pointer: String,
-    /// What is allowed there. It never repeats what was given.
-    pub detail: String,
-}
-
-impl Fault {
-    fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
-    }
-}
 
 /// A text that prints as `***`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +21,7 @@ use crate::model::{DeliveryId, Event, Ordering, Subscription, SubscriptionId, Su
 use crate::news;
 use crate::payload::{self, Shape, Wanted};
 use crate::retry::{Policy, later};
+use crate::sender::Access;
 use crate::store::{AuditEntry, NewDelivery, NewEvent, Note, Store, StoreError, SubscriptionQuery};
 use crate::target::{Blocked, Guard};
 
@@ -34,6 +36,10 @@ pub struct Entry {
     pub shape: Result<Shape, String>,
     /// Where to send, or why that is not allowed.
     pub target: Result<Uri, Blocked>,
+    /// Headers that let its deliveries in.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What else lets them in: a token to be fetched, a certificate.
+    pub access: Option<Arc<Access>>,
     /// When attempts are made.
     pub retry: Policy,
     /// The bounds of its lane.
@@ -138,6 +144,8 @@ impl Directory {
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());
         let retry = own.unwrap_or_else(|| self.retry.clone());
+        let headers = subscription.credentials.headers();
+        let access = Access::of(&subscription.id, subscription.revision, &subscription.credentials);
         let terms = Terms {
             max_in_flight: subscription.options.max_in_flight.unwrap_or(limits::IN_FLIGHT),
             rate: subscription.options.rate_limit.as_deref().and_then(|rate| rate.parse().ok()),
@@ -146,7 +154,18 @@ impl Directory {
         let condition = condition.and_then(|value| Condition::parse(value, "").ok()).map(Arc::new);
         let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
         let shape = Shape::new(&wanted).map_err(|fault| format!("{}: {}", fault.pointer, fault.detail));
-        let entry = Arc::new(Entry { subscription, hook, shape, target, retry, terms, patterns, condition });
+        let entry = Arc::new(Entry {
+            subscription,
+            hook,
+            shape,
+            target,
+            headers,
+            access,
+            retry,
+            terms,
+            patterns,
+            condition,
+        });
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = &entry.subscription.id;
         if inner.entries.get(id).is_some_and(|old| old.subscription.revision >= entry.subscription.revision) {

@@ -3,16 +3,19 @@
 //! Two ways: `x-hook-secret`, which the receiver sends back (REST Hooks, identity confirmation), and the abuse protection
 //! of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery §4), whose asynchronous callback is left out.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
+use jiff::Timestamp;
 
 use crate::model::Handshake;
 use crate::rate::Rate;
-use crate::sender::{AGENT, Sender};
+use crate::sender::{AGENT, Access, Sender};
 
 const SECRET: &str = "x-hook-secret";
 
@@ -27,8 +30,10 @@ pub struct Question<'a> {
     pub origin: &'a str,
     /// How fast deliveries will be made.
     pub rate: Option<Rate>,
-    /// Headers that its deliveries will bear too: how they authenticate.
-    pub headers: HeaderMap,
+    /// How its deliveries will be let in, and so this.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// See [`Question::headers`].
+    pub access: Option<Arc<Access>>,
     /// Fresh randomness.
     pub random: [u8; 24],
 }
@@ -37,12 +42,9 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// A sentence for the subscription's owner: what the receiver should have answered.
-pub async fn shake(sender: &Sender, question: Question<'_>) -> Result<Option<Rate>, String> {
-    let Question { handshake, target, origin, rate, headers, random } = question;
+pub async fn shake(sender: &Sender, question: Question<'_>, now: Timestamp) -> Result<Option<Rate>, String> {
+    let Question { handshake, target, origin, rate, headers, access, random } = question;
     let mut request = Request::builder().uri(target).header(USER_AGENT, AGENT);
-    for (name, value) in &headers {
-        request = request.header(name, value);
-    }
     let secret = URL_SAFE_NO_PAD.encode(random);
     let request = match handshake {
         Handshake::None => return Ok(None),
@@ -59,8 +61,9 @@ pub async fn shake(sender: &Sender, question: Question<'_>) -> Result<Option<Rat
             request.body(Full::default())
         }
     };
-    let request = request.map_err(|error| format!("cannot be asked: {error}"))?;
-    let (status, answer) = sender.ask(request).await.map_err(|outcome| {
+    let mut request = request.map_err(|error| format!("cannot be asked: {error}"))?;
+    request.headers_mut().extend(headers);
+    let (status, answer) = sender.ask(request, access.as_deref(), now).await.map_err(|outcome| {
         let why = outcome.error().map_or_else(|| outcome.word().replace('_', " "), str::to_owned);
         format!("did not answer the handshake: {why}")
     })?;

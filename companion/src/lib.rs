@@ -119,7 +119,7 @@ pub async fn start(
     tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
 
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());
-    let sender = Sender::new(guard)?;
+    let sender = Sender::trusting(guard, &settings.roots()?)?;
     let (stop, stopped) = watch::channel(false);
     let worker = Arc::new(Worker {
         store: store.clone(),

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// What is wrong at one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{pointer}: {detail}")]
 pub struct Fault {
     /// JSON pointer (RFC 6901).
     #[serde(rename = "field")]

@@ -30,6 +30,7 @@ pub fn parcel(
     let target = entry.target.clone().map_err(|blocked| blocked.to_string())?;
     let shape = entry.shape.as_ref().map_err(String::clone)?;
     let Payload { body, mut headers } = payload::body(shape, event, &entry.hook)?;
+    headers.extend_from_slice(&entry.headers);
     if let Some(sequence) = sequence {
         headers.push((SEQUENCE, HeaderValue::from(sequence)));
     }
@@ -42,5 +43,14 @@ pub fn parcel(
     let traceparent = event.extensions.get("traceparent");
     let traceparent = traceparent.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
     let traceparent = traceparent.filter(|value| HeaderValue::from_str(value).is_ok());
-    Ok(Parcel { target, id: id.0.clone(), timestamp_s, signature, traceparent, headers, body })
+    Ok(Parcel {
+        target,
+        id: id.0.clone(),
+        timestamp_s,
+        signature,
+        traceparent,
+        headers,
+        access: entry.access.clone(),
+        body,
+    })
 }

@@ -199,6 +199,7 @@ mod tests {
             format: crate::model::Format::Raw,
             metadata: Default::default(),
             options: Options::default(),
+            credentials: Default::default(),
             secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
             expires_at: None,
             failing_since: None,

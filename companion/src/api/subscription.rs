@@ -8,11 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use url::Url;
 
 use super::error::Problem;
 use super::request::object;
 use super::tokens::time_to_come;
 use crate::condition::Condition;
+use crate::credentials::Credentials;
 use crate::limits;
 use crate::matcher::Pattern;
 use crate::members::{Fault, Members};
@@ -39,6 +41,7 @@ pub(super) struct Fields {
     format: Format,
     metadata: Map<String, Value>,
     pub(super) options: Options,
+    pub(super) credentials: Credentials,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) secret: Option<Vec<u8>>,
 }
@@ -60,6 +63,12 @@ pub(super) struct Representation<'a> {
     template: Option<&'a str>,
     content_type: Option<&'a str>,
     ce_headers: bool,
+    /// Values are shown as `***`.
+    headers: Value,
+    /// Secrets are shown as `***`.
+    auth: Value,
+    /// The private key is shown as `***`.
+    client_certificate: Value,
     /// `null`: the companion's default.
     retry: Option<&'a Value>,
     rate_limit: Option<&'a str>,
@@ -132,8 +141,10 @@ fn fields(
     if !members.has("target_url") {
         members.fault("target_url", "is missing");
     }
+    let target_url = members.text("target_url", limits::TARGET_URL).unwrap_or_default();
     let fields = Fields {
-        target_url: members.text("target_url", limits::TARGET_URL).unwrap_or_default(),
+        credentials: credentials(&mut members, current, &target_url, now),
+        target_url,
         events: events(&mut members),
         status: members.word(
             "status",
@@ -176,6 +187,22 @@ fn options(members: &mut Members) -> Options {
         content_type: members.text("content_type", limits::SHORT_TEXT),
         ce_headers: members.switch("ce_headers"),
     }
+}
+
+/// What lets deliveries in. A secret shown as `***` is kept, unless deliveries go to another host now: it was not meant
+/// for that one.
+fn credentials(
+    members: &mut Members,
+    current: Option<&Subscription>,
+    target_url: &str,
+    now: Timestamp,
+) -> Credentials {
+    let given = Credentials::FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), members.take(name)?)));
+    let given: Map<String, Value> = given.collect();
+    let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+    let kept = current.filter(|current| origin(&current.target_url) == origin(target_url));
+    let read = Credentials::parse(&given, kept.map(|kept| &kept.credentials), now);
+    read.map_err(|faults| members.faults(faults)).unwrap_or_default()
 }
 
 /// A time that has passed is refused, unless it stands there already.
@@ -242,6 +269,7 @@ impl Fields {
             format: Format::Standard,
             metadata: Map::new(),
             options: Options::default(),
+            credentials: Default::default(),
             secrets: vec![Secret { key, expires_at: None }],
             expires_at: None,
             failing_since: None,
@@ -270,6 +298,7 @@ impl Fields {
             format: self.format,
             metadata: self.metadata,
             options: self.options,
+            credentials: self.credentials,
             secrets,
             expires_at: self.expires_at,
             created_at: current.created_at,
@@ -311,6 +340,8 @@ pub(super) fn rotated(
 /// A subscription as the API shows it: without its secret.
 pub(super) fn representation(subscription: &Subscription) -> Representation<'_> {
     let options = &subscription.options;
+    let mut credentials = subscription.credentials.shown();
+    let mut shown = |name: &str| credentials.get_mut(name).map(Value::take).unwrap_or_default();
     Representation {
         id: &subscription.id,
         target_url: &subscription.target_url,
@@ -324,6 +355,9 @@ pub(super) fn representation(subscription: &Subscription) -> Representation<'_> 
         template: options.template.as_deref(),
         content_type: options.content_type.as_deref(),
         ce_headers: options.ce_headers,
+        headers: shown("headers"),
+        auth: shown("auth"),
+        client_certificate: shown("client_certificate"),
         retry: options.retry.as_ref(),
         rate_limit: options.rate_limit.as_deref(),
         max_in_flight: options.max_in_flight,

@@ -28,6 +28,7 @@ use crate::model::{
 use crate::parcel::parcel;
 use crate::rate::Rate;
 use crate::retry::{Planned, later};
+use crate::sender::Access;
 use crate::store::{Note, StoreError, SubscriptionQuery};
 
 /// Bytes of a signing key that we make (Standard Webhooks: 24 to 64).
@@ -274,6 +275,11 @@ fn named(error: StoreError) -> Problem {
 async fn vet(api: &Api, fields: &Fields) -> Result<(), Problem> {
     let vetted = api.directory.guard().vet(&fields.target_url).await;
     vetted.map_err(|blocked| Problem::fields(vec![Fault::new("/target_url", blocked.to_string())]))?;
+    if let Some(token_url) = fields.credentials.token_url() {
+        let vetted = api.directory.guard().vet(token_url).await;
+        vetted
+            .map_err(|blocked| Problem::fields(vec![Fault::new("/auth/token_url", blocked.to_string())]))?;
+    }
     Ok(())
 }
 
@@ -296,10 +302,11 @@ async fn shake_hands(api: &Api, subscription: &mut Subscription) -> Result<(), P
             .map_err(|blocked| fault(blocked.to_string()))?,
         origin: &api.origin,
         rate,
-        headers: HeaderMap::new(),
+        headers: subscription.credentials.headers(),
+        access: Access::of(&subscription.id, subscription.revision, &subscription.credentials),
         random,
     };
-    let granted = handshake::shake(&api.sender, question).await.map_err(fault)?;
+    let granted = handshake::shake(&api.sender, question, api.clock.now()).await.map_err(fault)?;
     let is_less = |granted: &Rate| rate.is_none_or(|own| granted.per_second() < own.per_second());
     if let Some(granted) = granted.filter(is_less) {
         options.rate_limit = Some(granted.to_string());
@@ -313,7 +320,7 @@ async fn change(
     current: &Subscription,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    if fields.target_url != current.target_url {
+    if fields.target_url != current.target_url || fields.credentials != current.credentials {
         vet(api, &fields).await?;
     }
     let now = api.clock.now();
@@ -343,6 +350,9 @@ fn changed(current: &Subscription, next: &Subscription) -> Option<String> {
         names.map(|(name, _)| name.as_str()).filter(|name| *name != "updated_at").collect();
     if current.secrets != next.secrets {
         names.push("secret");
+    }
+    if current.credentials != next.credentials {
+        names.push("credentials");
     }
     Some(Value::from(names).to_string())
 }

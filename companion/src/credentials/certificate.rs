@@ -8,8 +8,9 @@ use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use x509_cert::der::Decode;
 
-use super::{Fault, SecretText};
+use super::SecretText;
 use crate::limits;
+use crate::members::Fault;
 
 /// `{"certificate": "-----BEGIN CERTIFICATE-----…", "private_key": "-----BEGIN PRIVATE KEY-----…"}`, both PEM
 /// (RFC 7468): a chain whose first certificate is ours, and its key as PKCS#8, PKCS#1 or SEC1.

@@ -7,8 +7,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::Fault;
 use crate::limits;
+use crate::members::Fault;
 
 /// Names that belong to the message (RFC 9110, RFC 9112) or to its trace (W3C Trace Context).
 const RESERVED: &[&str] = &[

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{SubscriptionId, words};
+use crate::credentials::Credentials;
 
 /// Who wants which events, where.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Subscription {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// How its deliveries are made.
     pub options: Options,
+    /// How its deliveries authenticate to the receiver.
+    pub credentials: Credentials,
     /// Signing secrets, newest first.
     pub secrets: Vec<Secret>,
     /// When it goes off by itself.

@@ -1,37 +1,44 @@
 //! One POST to a receiver, bounded in every way: time, redirects (none), addresses, size and headers of the answer.
 //!
-//! It does not know deliveries or retries. How the request ended is an [`Outcome`], never an error.
+//! It does not know deliveries or retries. How the request ended is an [`Outcome`], never an error. Beside the request
+//! itself it does what a receiver may ask for first: a TLS handshake with a certificate of ours, an access token.
+
+mod oauth2;
+mod pool;
+mod tls;
 
 use std::error::Error;
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::body::Incoming;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
 
+use crate::credentials::{Auth, ClientCertificate, Credentials};
 use crate::limits;
-use crate::model::{Instruction, Outcome};
+use crate::model::{Instruction, Outcome, SubscriptionId};
 use crate::payload::Body;
 use crate::retry;
 use crate::target::{Blocked, Guard};
+use oauth2::Tokens;
+use pool::{Client, Identity, Pool};
+pub use tls::roots_in;
 
-/// How long an idle connection to a receiver is kept.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// Our `user-agent`.
+/// Who calls, where the subscription does not say otherwise.
 pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("Gatehook/", env!("CARGO_PKG_VERSION")));
 
 /// Sends deliveries; clones share their connections.
 #[derive(Clone)]
 pub struct Sender {
-    client: Client<HttpsConnector<HttpConnector<Guard>>, Full<Bytes>>,
+    pool: Arc<Pool>,
+    guard: Guard,
 }
 
 /// What one request needs.
@@ -47,19 +54,61 @@ pub struct Parcel {
     pub signature: String,
     /// `traceparent` of the API call, where known (W3C Trace Context).
     pub traceparent: Option<String>,
-    /// More headers, such as `ce-…`.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: Body,
+    /// Headers beside these; one of the same name takes the place of ours.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What must be done to be let in, where headers do not suffice.
+    pub access: Option<Arc<Access>>,
+}
+
+/// How the deliveries of one subscription, of one revision, are let in by its receiver: a token that has to be fetched,
+/// a certificate that is shown. Made once per revision and shared by its parcels, for it keeps the token.
+pub struct Access {
+    subscription: SubscriptionId,
+    revision: i64,
+    tokens: Option<Tokens>,
+    certificate: Option<ClientCertificate>,
+}
+
+impl Access {
+    /// What `credentials` ask for beyond [`Credentials::headers`]; mostly nothing.
+    pub fn of(subscription: &SubscriptionId, revision: i64, credentials: &Credentials) -> Option<Arc<Self>> {
+        let tokens = match &credentials.auth {
+            Some(Auth::OAuth2(client)) => Some(Tokens::new(client.clone())),
+            _ => None,
+        };
+        let certificate = credentials.client_certificate.clone();
+        let needed = tokens.is_some() || certificate.is_some();
+        needed.then(|| Arc::new(Self { subscription: subscription.clone(), revision, tokens, certificate }))
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Access({}, revision {})", self.subscription, self.revision)
+    }
 }
 
 #[cfg(test)]
 impl Parcel {
     /// A parcel of nothing but a target and a body.
     pub(crate) fn bare(target: Uri, body: &'static str) -> Self {
-        let body = Body { media_type: "application/json".into(), bytes: Bytes::from_static(body.as_bytes()) };
+        let body = Body {
+            media_type: Some(HeaderValue::from_static("application/json")),
+            bytes: Bytes::from_static(body.as_bytes()),
+        };
         let (id, signature) = ("dlv_1".into(), "v1,x".into());
-        Self { target, id, timestamp_s: 0, signature, traceparent: None, body }
+        Self {
+            target,
+            id,
+            timestamp_s: 0,
+            signature,
+            traceparent: None,
+            body,
+            headers: Vec::new(),
+            access: None,
+        }
     }
 }
 
@@ -69,72 +118,106 @@ impl Sender {
     /// # Errors
     /// Where TLS cannot be set up.
     pub fn new(guard: Guard) -> anyhow::Result<Self> {
-        let mut http = HttpConnector::new_with_resolver(guard);
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(limits::CONNECT));
-        http.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls()?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(limits::IN_FLIGHT)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(limits::ANSWER_HEAD)
-            .http1_max_headers(limits::ANSWER_HEADERS)
-            .http2_max_header_list_size(u32::try_from(limits::ANSWER_HEAD).unwrap_or(u32::MAX))
-            .build(connector);
-        Ok(Self { client })
+        Self::trusting(guard, &[])
+    }
+
+    /// As [`Sender::new`], and trusts these certificates too: see [`roots_in`].
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn trusting(guard: Guard, roots: &[CertificateDer<'static>]) -> anyhow::Result<Self> {
+        let pool = Pool::new(guard.clone(), tls::roots(roots), limits::KEPT_CONNECTIONS)?;
+        Ok(Self { pool: Arc::new(pool), guard })
     }
 
     /// Sends one parcel; returns how it ended and the first bytes of the answer's body. `now` is when it is sent.
     pub async fn send(&self, parcel: Parcel, now: Timestamp) -> (Outcome, Bytes) {
         let deadline = Instant::now() + limits::ATTEMPT;
+        let access = parcel.access.clone();
         let request = match request(parcel) {
             Ok(request) => request,
             Err(error) => {
                 return (Outcome::Blocked(format!("cannot be written as a request: {error}")), Bytes::new());
             }
         };
-        let response = match timeout_at(deadline, self.client.request(request)).await {
-            Err(_) => return (Outcome::TimedOut, Bytes::new()),
-            Ok(Err(error)) => return (failed(&error), Bytes::new()),
-            Ok(Ok(response)) => response,
-        };
-        let outcome = answered(&response, now);
-        (outcome, first_bytes(response, deadline).await)
+        match self.exchange(request, access.as_deref(), now, deadline).await {
+            Err(outcome) => (outcome, Bytes::new()),
+            Ok(response) => (answered(&response, now), first_bytes(response, deadline).await),
+        }
     }
 
     /// Asks a receiver something that is not a delivery, under the same bounds; returns status and headers of its answer.
     ///
     /// # Errors
     /// How it ended where there was no answer.
-    pub async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), Outcome> {
+    pub async fn ask(
+        &self,
+        request: Request<Full<Bytes>>,
+        access: Option<&Access>,
+        now: Timestamp,
+    ) -> Result<(StatusCode, HeaderMap), Outcome> {
         let deadline = Instant::now() + limits::ATTEMPT;
-        let response = match timeout_at(deadline, self.client.request(request)).await {
-            Err(_) => return Err(Outcome::TimedOut),
-            Ok(Err(error)) => return Err(failed(&error)),
-            Ok(Ok(response)) => response,
-        };
+        let response = self.exchange(request, access, now, deadline).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         first_bytes(response, deadline).await;
         Ok((status, headers))
     }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        access: Option<&Access>,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, Outcome> {
+        match access {
+            None => exchange(self.pool.anonymous(), request, deadline).await,
+            // Rare and large: boxed, so that it adds nothing to the others.
+            Some(access) => Box::pin(self.exchange_as(access, request, now, deadline)).await,
+        }
+    }
+
+    /// Gets a token where one is needed, and shows a certificate where there is one.
+    async fn exchange_as(
+        &self,
+        access: &Access,
+        mut request: Request<Full<Bytes>>,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, Outcome> {
+        let client = match &access.certificate {
+            None => self.pool.anonymous(),
+            Some(certificate) => {
+                let (subscription, revision) = (&access.subscription, access.revision);
+                let client = self.pool.certified(&Identity { subscription, revision, certificate });
+                client
+                    .map_err(|fault| Outcome::Unreachable(format!("client certificate: {}", fault.detail)))?
+            }
+        };
+        let Some(tokens) = &access.tokens else { return exchange(client, request, deadline).await };
+        let token = timeout_at(deadline, tokens.authorization(&self.pool, &self.guard, now)).await;
+        let token = token
+            .unwrap_or_else(|_| Err("no answer in time".into()))
+            .map_err(|why| Outcome::Unreachable(format!("no access token: {why}")))?;
+        request.headers_mut().insert(AUTHORIZATION, token.clone());
+        let response = exchange(client, request, deadline).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            tokens.refused(&token).await;
+        }
+        Ok(response)
+    }
 }
 
-fn tls() -> anyhow::Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        tracing::warn!("no trusted certificates on this system: deliveries to https targets will fail");
+async fn exchange(
+    client: Client,
+    request: Request<Full<Bytes>>,
+    deadline: Instant,
+) -> Result<Response<Incoming>, Outcome> {
+    match timeout_at(deadline, client.request(request)).await {
+        Err(_) => Err(Outcome::TimedOut),
+        Ok(Err(error)) => Err(failed(&error)),
+        Ok(Ok(response)) => Ok(response),
     }
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn request(parcel: Parcel) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -149,10 +232,11 @@ fn request(parcel: Parcel) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     if let Some(media_type) = parcel.body.media_type {
         request = request.header(CONTENT_TYPE, media_type);
     }
+    let mut request = request.body(Full::new(parcel.body.bytes))?;
     for (name, value) in parcel.headers {
-        request = request.header(name, value);
+        request.headers_mut().insert(name, value);
     }
-    request.body(Full::new(parcel.body.bytes))
+    Ok(request)
 }
 
 fn answered<B>(response: &Response<B>, now: Timestamp) -> Outcome {
@@ -192,10 +276,8 @@ where
 }
 
 /// The outcome of a request that got no answer.
-fn failed(error: &hyper_util::client::legacy::Error) -> Outcome {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
-    let mut last = error.to_string();
-    while let Some(cause) = source {
+fn failed(error: &(dyn Error + 'static)) -> Outcome {
+    for cause in causes(error) {
         if let Some(blocked) = cause.downcast_ref::<Blocked>() {
             return Outcome::Blocked(blocked.to_string());
         }
@@ -204,8 +286,16 @@ fn failed(error: &hyper_util::client::legacy::Error) -> Outcome {
         {
             return Outcome::TimedOut;
         }
-        last = cause.to_string();
-        source = cause.source();
     }
-    Outcome::Unreachable(last.chars().take(200).collect())
+    Outcome::Unreachable(cause(error))
+}
+
+/// What is at the bottom of an error, in a bounded number of words.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    last.chars().take(200).collect()
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |cause: &&'a (dyn Error + 'static)| (*cause).source())
 }

@@ -124,6 +124,7 @@ fn subscription(name: &str) -> Subscription {
         format: Format::Raw,
         metadata: serde_json::from_str(r#"{"a":[1]}"#).unwrap(),
         options: Options { retry: Some("none".into()), ordering: Ordering::Resource, ..Options::default() },
+        credentials: serde_json::from_str(r#"{"auth":{"type":"bearer","token":"t0k"}}"#).unwrap(),
         secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
         expires_at: Some(at(1_000)),
         failing_since: None,

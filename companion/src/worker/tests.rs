@@ -55,6 +55,7 @@ impl Bench {
             description: None,
             format: Format::Raw,
             metadata: Default::default(),
+            credentials: Default::default(),
             secrets: vec![Secret { key: vec![7; 32], expires_at: None }],
             options: Options::default(),
             expires_at: None,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{micros, time};
+use crate::credentials::Credentials;
 use crate::model::{Format, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::store::{Health, StoreError, SubscriptionQuery};
 use crate::vault::Vault;
@@ -20,7 +21,15 @@ pub(super) struct Sealed {
 /// Seals what a stolen database must not show.
 pub(super) fn seal(vault: &Vault, subscription: &Subscription) -> Result<Sealed, StoreError> {
     let id = subscription.id.as_str();
-    Ok(Sealed { secrets: vault.seal_secrets(id, &subscription.secrets, nonce()?), credentials: None })
+    let secrets = vault.seal_secrets(id, &subscription.secrets, nonce()?);
+    let credentials = match subscription.credentials.is_empty() {
+        true => None,
+        false => {
+            let plain = json(&subscription.credentials)?;
+            Some(vault.seal(&credentials_of(id), plain.as_bytes(), nonce()?))
+        }
+    };
+    Ok(Sealed { secrets, credentials })
 }
 
 /// Seals again what is not sealed under the vault's first key.
@@ -222,6 +231,7 @@ fn read(row: &Row<'_>, vault: &Vault) -> Result<Subscription, StoreError> {
             .map_err(|_| damaged("options"))?,
         expires_at: row.get::<_, Option<i64>>("expires_at")?.map(time),
         failing_since: row.get::<_, Option<i64>>("failing_since")?.map(time),
+        credentials: credentials(row, vault, id.as_str())?,
         secrets: vault
             .open_secrets(id.as_str(), &sealed)
             .map_err(|error| StoreError::Unavailable(error.into()))?,
@@ -229,6 +239,15 @@ fn read(row: &Row<'_>, vault: &Vault) -> Result<Subscription, StoreError> {
         updated_at: time(row.get("updated_at")?),
         id,
     })
+}
+
+fn credentials(row: &Row<'_>, vault: &Vault, id: &str) -> Result<Credentials, StoreError> {
+    let Some(sealed) = row.get::<_, Option<Vec<u8>>>("credentials")? else {
+        return Ok(Credentials::default());
+    };
+    let plain = vault.open(&credentials_of(id), &sealed);
+    let plain = plain.map_err(|error| StoreError::Unavailable(error.into()))?;
+    serde_json::from_slice(&plain).map_err(|error| StoreError::Unavailable(error.into()))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
