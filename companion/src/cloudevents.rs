@@ -341,7 +341,7 @@ fn set<T>(slot: &mut Option<T>, value: T) -> Option<()> {
 }
 
 /// A JSON pointer, RFC 6901 §3.
-fn is_pointer(text: &str) -> bool {
+pub(crate) fn is_pointer(text: &str) -> bool {
     let escapes_are_whole = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
     (text.is_empty() || text.starts_with('/')) && escapes_are_whole
 }

@@ -45,7 +45,7 @@ pub struct Entry {
     /// The bounds of its lane.
     pub(crate) terms: Terms,
     patterns: Vec<Pattern>,
-    condition: Option<Arc<Condition>>,
+    condition: Option<Condition>,
 }
 
 impl Entry {
@@ -58,7 +58,7 @@ impl Entry {
     pub fn wants(&self, event: &Event) -> bool {
         may_see(self.subscription.tenant.as_deref(), event.tenant.as_deref())
             && self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
-            && self.condition.as_ref().is_none_or(|condition| condition.holds(&View::new(event)))
+            && self.condition.as_ref().is_none_or(|condition| condition.matches(&View::new(event)))
     }
 
     /// A new delivery of an event to this subscription.
@@ -151,7 +151,7 @@ impl Directory {
             rate: subscription.options.rate_limit.as_deref().and_then(|rate| rate.parse().ok()),
         };
         let condition = subscription.options.condition.as_ref();
-        let condition = condition.and_then(|value| Condition::parse(value, "").ok()).map(Arc::new);
+        let condition = condition.map(|value| Condition::parse(value).unwrap_or_else(|_| Condition::never()));
         let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
         let shape = Shape::new(&wanted).map_err(|fault| format!("{}: {}", fault.pointer, fault.detail));
         let entry = Arc::new(Entry {

@@ -63,12 +63,23 @@ pub const STREAM_PAGE: usize = 50;
 /// How often an idle stream sends a comment, so that nobody in between takes it for dead.
 pub const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Filters in a subscription's `match`, and members of one.
-pub const FILTERS: usize = 50;
-/// How deep filters nest, and steps of a pointer in them.
-pub const FILTER_DEPTH: usize = 8;
-/// Bytes of a field's name and of a value in a filter.
-pub const FILTER_VALUE: usize = 1_024;
+/// A subscription's `match` as JSON, in bytes: one screen of conditions. Who needs more needs a receiver that looks.
+pub const CONDITION: usize = 16 << 10;
+/// Filters in one `match`; each member of an `exact`, `prefix` or `suffix` is one. Candidates pay for every one of them.
+pub const CONDITION_FILTERS: usize = 50;
+/// How deep filters nest in `all`, `any` and `not`; people do not read deeper ones.
+pub const CONDITION_DEPTH: usize = 8;
+/// Bytes of one name or value in a filter; half of the longest `subject`.
+pub const CONDITION_VALUE: usize = 1 << 10;
+/// Bytes of a `cel` expression: a few lines. What an event costs grows with it.
+pub const EXPRESSION: usize = 1 << 10;
+/// How deep a `cel` expression nests, each operator of a chain being one level (but for `&&` and `||`); bounds the stack.
+pub const EXPRESSION_DEPTH: usize = 16;
+/// `+` and `in` in a `cel` expression: each `+` may copy the strings before it, each `in` walk a list of the data, so
+/// many would cost a second where the data is large.
+pub const EXPRESSION_COSTLY: usize = 8;
+/// Stack for parsing one `cel` expression in bytes: twice what the deepest takes in an unoptimised build.
+pub const EXPRESSION_STACK: usize = 8 << 20;
 
 /// How often a running replay gets its turn.
 pub const REPLAY_EVERY: Duration = Duration::from_millis(100);

@@ -180,7 +180,9 @@ fn options(members: &mut Members) -> Options {
         signing: members.word("signing", Signing::Hmac, Signing::of, Signing::WORDS),
         handshake: members.word("handshake", Handshake::None, Handshake::of, Handshake::WORDS),
         condition: members.take("match").and_then(|condition| {
-            let read = Condition::parse(&condition, "/match").map_err(|faults| members.faults(faults));
+            let below = |fault: Fault| Fault { pointer: format!("/match{}", fault.pointer), ..fault };
+            let read = Condition::parse(&condition);
+            let read = read.map_err(|faults| members.faults(faults.into_iter().map(below)));
             read.ok().map(|_| condition)
         }),
         template: members.text("template", limits::TEMPLATE_SOURCE),

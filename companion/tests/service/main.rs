@@ -4,6 +4,7 @@
 mod access;
 mod again;
 mod client;
+mod conditions;
 mod credentials;
 mod deliveries;
 mod documents;
