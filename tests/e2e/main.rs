@@ -19,6 +19,7 @@ mod oldest;
 mod outage;
 mod reconfigure;
 mod refusal;
+mod schemathesis;
 mod servers;
 mod shapes;
 mod silence;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
-use super::request::{Params, cut, page_limit, word};
+use super::request::{Id, Params, cut, page_limit, word};
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, SubscriptionStatus};
 use crate::store::{DeliveryQuery, Note};
 
@@ -47,10 +47,7 @@ pub(super) async fn list(
 }
 
 /// One delivery with its attempts.
-pub(super) async fn read(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn read(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Value>, Problem> {
     Ok(Json(whole(&api, &DeliveryId(id)).await?))
 }
 
@@ -58,7 +55,7 @@ pub(super) async fn read(
 pub(super) async fn redeliver(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Response, Problem> {
     let id = DeliveryId(id);
     let (delivery, _) = api.store.delivery(&id).await?;

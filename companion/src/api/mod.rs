@@ -37,6 +37,7 @@ mod erase;
 mod error;
 mod events;
 mod keys;
+mod openapi;
 mod replays;
 mod request;
 mod subscription;
@@ -124,6 +125,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/.well-known/jwks.json", get(keys::jwks))
+        .route("/openapi.json", get(openapi::openapi))
         .merge(admin)
         .merge(ingest)
         .fallback(|| async { Problem::not_found("route") })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
-use super::request::{Params, cut, idempotency, object, page_limit, read_body, word};
+use super::request::{Id, Params, cut, idempotency, object, page_limit, read_body, word};
 use super::subscription::patterns;
 use crate::clock::random_id_bytes;
 use crate::limits;
@@ -57,7 +57,7 @@ struct Progress {
 pub(super) async fn replay(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -71,7 +71,7 @@ pub(super) async fn replay(
 pub(super) async fn recover_one(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -235,10 +235,7 @@ pub(super) async fn list(
 }
 
 /// One replay.
-pub(super) async fn read(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Representation>, Problem> {
+pub(super) async fn read(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Representation>, Problem> {
     Ok(Json(representation(api.store.replay(&ReplayId(id)).await.map_err(named)?)))
 }
 
@@ -246,7 +243,7 @@ pub(super) async fn read(
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Representation>, Problem> {
     let now = api.clock.now();
     let note = Note { audit: Some(caller.audit("replay.cancel", &id, None, now)), ..Note::default() };

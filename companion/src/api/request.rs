@@ -1,7 +1,7 @@
 //! Reading requests: bodies, parameters, preconditions, idempotency keys; all of them bounded.
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::header::{CONTENT_LENGTH, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -29,6 +29,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         Query::try_from_uri(&parts.uri)
             .map(|Query(params)| Self(params))
             .map_err(|rejection| Problem::malformed("query", rejection.body_text()))
+    }
+}
+
+/// The `{id}` of a path; one that cannot be read is a problem too.
+pub(crate) struct Id(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|rejection| Problem::malformed("id", rejection.body_text()))
     }
 }
 

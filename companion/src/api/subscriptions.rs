@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use super::Api;
 use super::access::Caller;
 use super::deliveries::attempt;
 use super::error::Problem;
-use super::request::{Params, check_match, cut, etag, idempotency, page_limit, read_body, word};
+use super::request::{Id, Params, check_match, cut, etag, idempotency, page_limit, read_body, word};
 use super::subscription::{self, Fields, Representation, representation, rotated, with_secret};
 use crate::clock::random_id_bytes;
 use crate::handshake::{self, Question};
@@ -112,7 +112,7 @@ pub(super) async fn list(
 }
 
 /// One subscription.
-pub(super) async fn read(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn read(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     Ok(shown(&find(&api, id).await?))
 }
 
@@ -120,14 +120,14 @@ pub(super) async fn read(State(api): State<Arc<Api>>, Path(id): Path<String>) ->
 pub(super) async fn replace(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(&headers, body, limits::API_BODY).await?;
     let current = find(&api, id).await?;
-    check_match(&headers, current.revision)?;
     let fields = subscription::replaced(&current, &body, api.clock.now())?;
+    check_match(&headers, current.revision)?;
     change(&api, &caller, &current, fields).await
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn replace(
 pub(super) async fn patch(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -152,8 +152,8 @@ pub(super) async fn patch(
     }
     let patch = read_body(&headers, body, limits::API_BODY).await?;
     let current = find(&api, id).await?;
-    check_match(&headers, current.revision)?;
     let fields = subscription::patched(&current, &patch, api.clock.now())?;
+    check_match(&headers, current.revision)?;
     change(&api, &caller, &current, fields).await
 }
 
@@ -161,7 +161,7 @@ pub(super) async fn patch(
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let _change = api.directory.change().await;
@@ -179,7 +179,7 @@ pub(super) async fn delete(
 pub(super) async fn rotate_secret(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -216,7 +216,7 @@ pub(super) struct Preview {
 /// `retry-after` (none).
 pub(super) async fn retry_preview(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Params(params): Params<PreviewParams>,
 ) -> Result<Json<Preview>, Problem> {
     let status = params.status.unwrap_or(500);
@@ -229,10 +229,7 @@ pub(super) async fn retry_preview(
 }
 
 /// Sends a `gatehook.ping` at once, whatever the status, and answers with how it went. Nothing is stored or retried.
-pub(super) async fn ping(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn ping(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Value>, Problem> {
     find(&api, id.clone()).await?;
     let entry = api.directory.get(&SubscriptionId(id)).ok_or_else(|| Problem::not_found("subscription"))?;
     let now = api.clock.now();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::Api;
 use super::access::{Caller, TokenHash};
 use super::error::Problem;
-use super::request::{idempotency, object, read_body};
+use super::request::{Id, idempotency, object, read_body};
 use crate::clock::random_id_bytes;
 use crate::limits;
 use crate::members::Members;
@@ -82,7 +82,7 @@ pub(super) async fn create(
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<StatusCode, Problem> {
     let audit = Some(caller.audit("token.delete", &id, None, api.clock.now()));
     let deleted = api.store.delete_token(id.clone(), Note { audit, ..Note::default() }).await;

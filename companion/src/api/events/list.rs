@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::super::Api;
 use super::super::error::Problem;
-use super::super::request::{Params, page_limit};
+use super::super::request::{Id, Params, page_limit};
 use super::{Representation, Wanted, representation};
 use crate::limits;
 use crate::store::{AcceptedEvent, EventQuery};
@@ -90,7 +90,7 @@ pub(in crate::api) struct ReadParams {
 /// One event by its id; `source` tells apart events of several sources with the same id.
 pub(in crate::api) async fn read(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Params(params): Params<ReadParams>,
 ) -> Result<Json<Representation>, Problem> {
     let query = EventQuery { id: Some(id), limit: limits::PAGE_MAX, ..EventQuery::default() };

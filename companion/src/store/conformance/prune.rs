@@ -32,6 +32,23 @@ async fn events(bench: &Bench) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn the_place_of_a_forgotten_event_is_not_given_again() {
+    let bench = Bench::new();
+    for id in ["1", "2"] {
+        accepted(&bench, id, &[], 0, 0).await;
+    }
+    assert_eq!(prune(&bench, 9, 9).await, [(2, 0)]);
+    let bench = bench.reopen();
+    accepted(&bench, "3", &[], 0, 10).await;
+    let found = bench.store.events(EventQuery { limit: 9, ..Default::default() }).await.unwrap();
+    assert_eq!(
+        found.iter().map(|accepted| accepted.seq).collect::<Vec<_>>(),
+        [3],
+        "a reader at 2 must find it"
+    );
+}
+
+#[tokio::test]
 async fn what_ended_before_a_time_is_pruned_and_what_is_pending_never() {
     for limit in [1, 2, 3, 100] {
         let bench = Bench::new();

@@ -22,9 +22,13 @@ pub(super) fn accept(
     now: Timestamp,
 ) -> Result<Vec<Acceptance>, StoreError> {
     let mut insert_event = connection.prepare_cached(
-        "INSERT INTO events (id, source, type, subject, time, datacontenttype, data, tenant, extensions, accepted_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+        "INSERT INTO events (id, source, type, subject, time, datacontenttype, data, tenant, extensions, accepted_at, \
+         seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
     )?;
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut newest = newest(connection)?;
     let mut acceptances = Vec::with_capacity(events.len());
     for NewEvent { event, deliveries: wanted } in events {
         let extensions = match event.extensions.is_empty() {
@@ -45,18 +49,26 @@ pub(super) fn accept(
             &event.tenant,
             extensions,
             micros(now),
+            newest + 1,
         ))?;
         if inserted == 0 {
             acceptances.push(Acceptance::Repeated);
             continue;
         }
-        let seq = connection.last_insert_rowid();
+        newest += 1;
         for delivery in wanted {
-            deliveries::create(connection, delivery, seq, now)?;
+            deliveries::create(connection, delivery, newest, now)?;
         }
         acceptances.push(Acceptance::Accepted);
     }
     Ok(acceptances)
+}
+
+/// The last place that was given; the trigger `events_last` keeps it where its event is forgotten.
+pub(super) fn newest(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT MAX(IFNULL((SELECT MAX(seq) FROM events), 0), \
+               IFNULL((SELECT value FROM meta WHERE name = 'last_event'), 0))";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 pub(super) fn page(connection: &Connection, query: &EventQuery) -> Result<Vec<AcceptedEvent>, StoreError> {

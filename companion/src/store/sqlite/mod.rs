@@ -45,6 +45,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_unmatched.sql"),
     include_str!("../../../migrations/sqlite/0003_delivery.sql"),
+    include_str!("../../../migrations/sqlite/0004_places.sql"),
 ];
 
 /// Prepared statements kept per connection; more than there are.

@@ -16,8 +16,7 @@ const COLUMNS: &str =
     "id, kind, subscription_id, range, status, first, position, last, made, created_at, ended_at";
 
 pub(super) fn create(connection: &Connection, mut replay: Replay) -> Result<Replay, StoreError> {
-    let newest: Option<i64> = connection.query_row("SELECT MAX(seq) FROM events", [], |row| row.get(0))?;
-    let end = newest.unwrap_or(0) + 1;
+    let end = events::newest(connection)? + 1;
     let first = replay.range.since.map_or(Ok(1), |since| first_since(connection, since, end))?;
     replay.last = replay.range.until.map_or(Ok(end), |until| first_since(connection, until, end))? - 1;
     replay.first = first;
