@@ -58,6 +58,8 @@ pub const EVENT_PAGE: usize = 4 << 20;
 pub const EVENT_PAGES: usize = 20;
 /// Event streams open at once.
 pub const STREAMS: usize = 256;
+/// How long a stream goes on before its reader has to come back, with a token that is still good.
+pub const STREAM: Duration = Duration::from_secs(3600);
 /// Events that a stream holds in memory.
 pub const STREAM_PAGE: usize = 50;
 /// How often an idle stream sends a comment, so that nobody in between takes it for dead.

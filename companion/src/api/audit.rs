@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Api;
 use super::error::Problem;
-use super::request::{Params, cut, page_limit};
+use super::request::{Params, cut, page_limit, place};
 use crate::store::AuditLine;
 
 /// Parameters of the list.
@@ -17,7 +17,7 @@ use crate::store::AuditLine;
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
     limit: Option<usize>,
-    cursor: Option<i64>,
+    cursor: Option<u64>,
 }
 
 /// A page of the list.
@@ -43,7 +43,7 @@ pub(super) async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page>, Problem> {
     let limit = page_limit(params.limit)?;
-    let mut lines = api.store.audit(params.cursor, limit + 1).await?;
+    let mut lines = api.store.audit(params.cursor.map(place), limit + 1).await?;
     let next_cursor = cut(&mut lines, limit, |line| line.seq.to_string());
     Ok(Json(Page { data: lines.into_iter().map(line).collect(), next_cursor }))
 }

@@ -103,6 +103,11 @@ pub(crate) fn cut<T>(rows: &mut Vec<T>, limit: usize, cursor: impl Fn(&T) -> Str
     rows.last().filter(|_| more).map(cursor)
 }
 
+/// A place in an order that begins at 1; one that is too large is behind everything.
+pub(crate) fn place(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// Reads an optional word of a fixed set.
 pub(crate) fn word<T>(
     field: &str,

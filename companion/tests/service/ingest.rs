@@ -1,6 +1,6 @@
 //! `POST /v1/events` and reading events.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{Companion, Receiver};
 
@@ -123,4 +123,35 @@ async fn the_operators_routes_need_no_token_and_others_say_404() {
     }
     assert_eq!(companion.admin("GET", "/v1/nothing", "").await.status, 404);
     assert_eq!(companion.admin("DELETE", "/v1/deliveries", "").await.status, 405);
+}
+#[tokio::test]
+async fn a_single_event_takes_the_requests_traceparent_where_it_has_none_of_its_own() {
+    const REQUEST: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const OWN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let companion = Companion::start().await;
+    let own = format!(r#","traceparent":"{OWN}""#);
+    for (id, media_type, more, header, expected) in [
+        ("1", ONE, "", REQUEST, json!(REQUEST)),
+        ("2", ONE, own.as_str(), REQUEST, json!(OWN)),
+        ("3", ONE, "", "nonsense", Value::Null),
+        ("4", BATCH, "", REQUEST, Value::Null),
+    ] {
+        let event = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"a.b"{more}}}"#);
+        let body = if media_type == BATCH { format!("[{event}]") } else { event };
+        let headers =
+            [("authorization", "Bearer ingest"), ("content-type", media_type), ("traceparent", header)];
+        assert_eq!(companion.send("POST", "/v1/events", &headers, body).await.status, 202);
+        let event = companion.admin("GET", &format!("/v1/events/{id}"), "").await.json;
+        assert_eq!(event["traceparent"], expected, "{id}");
+    }
+    let headers = [
+        ("authorization", "Bearer ingest"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "5"),
+        ("ce-source", "/t"),
+        ("ce-type", "a.b"),
+        ("traceparent", REQUEST),
+    ];
+    assert_eq!(companion.send("POST", "/v1/events", &headers, "").await.status, 202);
+    assert_eq!(companion.admin("GET", "/v1/events/5", "").await.json["traceparent"], REQUEST);
 }

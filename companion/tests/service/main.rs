@@ -12,6 +12,7 @@ mod handshakes;
 mod housekeeping;
 mod ingest;
 mod keys;
+mod openapi;
 mod policies;
 mod stream;
 mod subscriptions;

@@ -81,9 +81,11 @@ fn read_events(headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<(Rece
     let refuse = |refusal: Refusal| Problem::malformed(refusal.path, refusal.reason);
     let results = match media_type.as_str() {
         "application/cloudevents-batch+json" => cloudevents::batch(&body, now).map_err(refuse)?,
-        "application/cloudevents+json" => vec![Ok(cloudevents::structured(&body, now).map_err(refuse)?)],
+        "application/cloudevents+json" => {
+            vec![Ok(traced(cloudevents::structured(&body, now).map_err(refuse)?, headers))]
+        }
         _ if headers.contains_key("ce-specversion") => {
-            vec![Ok(cloudevents::binary(headers, body, now).map_err(refuse)?)]
+            vec![Ok(traced(cloudevents::binary(headers, body, now).map_err(refuse)?, headers))]
         }
         _ => {
             let expected = "must be application/cloudevents-batch+json or application/cloudevents+json, or there must \
@@ -108,6 +110,27 @@ fn read_events(headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<(Rece
     Ok((receipt, events))
 }
 
+/// An event that came alone, and names no trace of its own, belongs to the request's (W3C Trace Context §3.2). A header
+/// that cannot be read is no reason to refuse an event.
+fn traced(mut event: Event, headers: &HeaderMap) -> Event {
+    let header = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    if let Some(Ok(json)) = header.filter(|text| is_traceparent(text)).map(serde_json::value::to_raw_value) {
+        event.extensions.entry("traceparent".to_owned()).or_insert(json);
+    }
+    event
+}
+
+/// Whether this is `version-trace-parent-flags` in lower-case hexadecimal digits.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id = |part: &str| part.bytes().any(|byte| byte != b'0');
+    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+        && parts.iter().all(|part| is_hex(part))
+        && parts[0] != "ff"
+        && parts[1..3].iter().all(|part| is_id(part))
+}
+
 async fn accept(api: &Api, events: Vec<Event>, now: Timestamp) -> Result<Vec<Acceptance>, Problem> {
     if events.is_empty() {
         return Ok(Vec::new());
@@ -125,4 +148,24 @@ async fn accept(api: &Api, events: Vec<Event>, now: Timestamp) -> Result<Vec<Acc
     Metrics::count(&api.metrics.deliveries, "status", "pending", woken.len() as u64);
     api.queue.publish(woken);
     Ok(acceptances)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_told_from_nonsense() {
+        let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let check = |text: String, expected: bool| assert_eq!(is_traceparent(&text), expected, "{text}");
+        check(format!("00-{trace}-{parent}-01"), true);
+        check(format!("ff-{trace}-{parent}-01"), false);
+        check(format!("00-{trace}-{parent}"), false);
+        check(format!("00-{trace}-{parent}-01-02"), false);
+        check(format!("00-{}-{parent}-01", "0".repeat(32)), false);
+        check(format!("00-{trace}-{}-01", "0".repeat(16)), false);
+        check(format!("00-{}-{parent}-01", trace.to_uppercase()), false);
+        check(format!("00-{}é-{parent}-01", &trace[2..]), false);
+        check(String::new(), false);
+    }
 }

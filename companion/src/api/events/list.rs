@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Api;
 use super::super::error::Problem;
-use super::super::request::{Id, Params, page_limit};
+use super::super::request::{Id, Params, page_limit, place};
 use super::{Representation, Wanted, representation};
 use crate::limits;
 use crate::store::{AcceptedEvent, EventQuery};
@@ -24,7 +24,7 @@ pub(in crate::api) struct ListParams {
     tenant: Option<String>,
     order: Option<Order>,
     limit: Option<usize>,
-    cursor: Option<i64>,
+    cursor: Option<u64>,
 }
 
 /// The order of a list.
@@ -52,7 +52,7 @@ pub(in crate::api) async fn list(
     let limit = page_limit(params.limit)?;
     let oldest_first = matches!(params.order.unwrap_or_default(), Order::Oldest);
     let wanted = Wanted::read(params.event_type.as_deref(), params.subject, params.tenant)?;
-    let mut cursor = params.cursor;
+    let mut cursor = params.cursor.map(place);
     let (mut found, mut more) = (Vec::new(), true);
     for _ in 0..limits::EVENT_PAGES {
         let query = EventQuery { cursor, oldest_first, limit: limits::PAGE_MAX, ..EventQuery::default() };

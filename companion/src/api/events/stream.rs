@@ -15,10 +15,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::super::Api;
 use super::super::error::Problem;
-use super::super::request::Params;
+use super::super::request::{Params, place};
 use super::{Wanted, representation};
 use crate::feed::Watch;
 use crate::limits;
@@ -32,7 +33,7 @@ pub(in crate::api) struct StreamParams {
     event_type: Option<String>,
     subject: Option<String>,
     tenant: Option<String>,
-    after: Option<i64>,
+    after: Option<u64>,
 }
 
 /// One reader.
@@ -43,6 +44,8 @@ struct Reader {
     position: i64,
     page: VecDeque<AcceptedEvent>,
     watch: Watch,
+    /// A token that was taken back reads no further than this.
+    ends: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -59,17 +62,25 @@ pub(in crate::api) async fn stream(
     let watch = api.feed.watch();
     let position = match headers.get("last-event-id") {
         Some(id) => {
-            let id = id.to_str().ok().and_then(|id| id.trim().parse().ok());
+            let id = id.to_str().ok().and_then(|id| id.trim().parse().ok()).map(place);
             id.ok_or_else(|| {
                 Problem::malformed("last-event-id", "must be the id of an event of this stream")
             })?
         }
         None => match params.after {
-            Some(after) => after,
+            Some(after) => place(after),
             None => newest(&api).await?,
         },
     };
-    let reader = Reader { api, wanted, position, page: VecDeque::new(), watch, _permit: permit };
+    let reader = Reader {
+        api,
+        wanted,
+        position,
+        page: VecDeque::new(),
+        watch,
+        ends: Instant::now() + limits::STREAM,
+        _permit: permit,
+    };
     let messages = stream::unfold(reader, |mut reader| async {
         let message = reader.next().await?;
         Some((Ok::<_, Infallible>(message), reader))
@@ -84,9 +95,9 @@ async fn newest(api: &Api) -> Result<i64, Problem> {
 }
 
 impl Reader {
-    /// The next message; `None` where the companion stops.
+    /// The next message; `None` where the companion stops, or the stream's hour is over.
     async fn next(&mut self) -> Option<Message> {
-        loop {
+        while Instant::now() < self.ends {
             while let Some(accepted) = self.page.pop_front() {
                 self.position = accepted.seq;
                 if self.wanted.includes(&accepted.event)
@@ -112,6 +123,7 @@ impl Reader {
                 }
             }
         }
+        None
     }
 }
 
