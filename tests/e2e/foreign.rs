@@ -70,20 +70,95 @@ async fn a_delivery_verifies_with_the_library_for_javascript() {
     .await;
 }
 
-/// The library takes a genuine delivery for genuine, and a changed one not.
+/// The library takes a genuine delivery for genuine with the secret, and after a rotation with the old one and with the new
+/// one; and a changed body or another secret not.
 async fn verifies(run: &Arc<RunDirectory>, verifier: impl Fn() -> Command) -> Result<()> {
-    let (companion, receiver) = subscribed(run).await?;
+    let companion = Companion::start(run, Settings::default()).await?;
+    let receiver = Receiver::start().await?;
+    let subscription = companion.subscribe(&receiver, &["*"]).await?;
+    accept(&companion, "1").await?;
+    let old = delivery(&receiver, &receiver.wait_for(1, wait::PATIENCE).await?[0]);
+    takes(verifier(), &old)?;
+    let path = format!("/v1/subscriptions/{}/rotate-secret", subscription["id"].as_str().context("an id")?);
+    let rotated = companion.admin().post(&path).send().await?.expect(200)?.json()?;
+    accept(&companion, "2").await?;
+    let mut both = delivery(&receiver, &receiver.wait_for(2, wait::PATIENCE).await?[1]);
+    takes(verifier(), &both)?;
+    both["secret"] = rotated["secret"].clone();
+    takes(verifier(), &both)?;
+    refuses(verifier(), &changed(&both)?)?;
+    let stranger = json!("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    both["secret"] = stranger;
+    refuses(verifier(), &both)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ed25519_delivery_verifies_in_python_with_the_published_keys() {
+    tell(async |run| {
+        let environment = python::environment(&["PyNaCl==1.6.1"])?;
+        verifies_with_published_keys(run, || {
+            let mut command = environment.python();
+            command.args(["-c", include_str!("foreign/verify_ed25519.py")]);
+            command
+        })
+        .await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ed25519_delivery_verifies_in_javascript_with_the_published_keys() {
+    tell(async |run| {
+        let environment = node::environment(&["standardwebhooks@1.1.1"])?;
+        verifies_with_published_keys(run, || {
+            let mut command = environment.node();
+            command.args(["-e", include_str!("foreign/verify_ed25519.js")]);
+            command
+        })
+        .await
+    })
+    .await;
+}
+
+async fn verifies_with_published_keys(run: &Arc<RunDirectory>, verifier: impl Fn() -> Command) -> Result<()> {
+    let companion = Companion::start(run, Settings::default()).await?;
+    let receiver = Receiver::start().await?;
+    let wanted = json!({"target_url": receiver.url(), "events": ["*"], "signing": "ed25519"});
+    companion.admin().post("/v1/subscriptions").json(&wanted).send().await?.expect(201)?;
+    accept(&companion, "1").await?;
+    let mut delivery = delivery(&receiver, &receiver.wait_for(1, wait::PATIENCE).await?[0]);
+    delivery["jwks"] = companion.read("/.well-known/jwks.json").await?;
+    takes(verifier(), &delivery)?;
+    refuses(verifier(), &changed(&delivery)?)?;
+    // The keys of another companion verify nothing.
+    let stranger = RunDirectory::create()?;
+    let stranger = Companion::start(&stranger, Settings::default()).await?;
+    delivery["jwks"] = stranger.read("/.well-known/jwks.json").await?;
+    refuses(verifier(), &delivery)
+}
+
+async fn accept(companion: &Companion, id: &str) -> Result<()> {
     let event =
-        json!({"specversion": "1.0", "id": "1", "source": "e2e", "type": "a.b", "data": {"name": "Zoë"}});
+        json!({"specversion": "1.0", "id": id, "source": "e2e", "type": "a.b", "data": {"name": "Zoë"}});
     let call = companion.ingest().post("/v1/events").header("content-type", "application/cloudevents+json");
     call.body(event.to_string()).send().await?.expect(202)?;
-    let arrivals = receiver.wait_for(1, wait::PATIENCE).await?;
-    let genuine = delivery(&receiver, &arrivals[0]);
-    let output = ask(verifier(), &genuine)?;
+    Ok(())
+}
+
+fn changed(delivery: &Value) -> Result<Value> {
+    let mut forged = delivery.clone();
+    forged["body"] = delivery["body"].as_str().context("a body")?.replace("Zoë", "Zoe").into();
+    Ok(forged)
+}
+
+fn takes(verifier: Command, delivery: &Value) -> Result<()> {
+    let output = ask(verifier, delivery)?;
     ensure!(output.status.success(), "refused: {}", String::from_utf8_lossy(&output.stderr));
-    let mut forged = genuine.clone();
-    forged["body"] = genuine["body"].as_str().context("a body")?.replace("Zoë", "Zoe").into();
-    let output = ask(verifier(), &forged)?;
+    Ok(())
+}
+
+fn refuses(verifier: Command, delivery: &Value) -> Result<()> {
+    let output = ask(verifier, delivery)?;
     let reason = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         !output.status.success() && reason.contains("WebhookVerificationError"),
