@@ -309,7 +309,7 @@ fn events() -> Value {
     );
     json!({
         "CloudEvent": cloud_event(&["specversion", "id", "source", "type"]),
-        "CloudEventBatch": {"type": "array", "maxItems": limits::BATCH_EVENTS, "items": {"type": "object"}},
+        "CloudEventBatch": {"type": "array", "description": format!("CloudEvents, at most {}; each is accepted or refused by itself.", limits::BATCH_EVENTS)},
         "Receipt": object(json!({"accepted": ids, "repeated": ids, "refused": {"type": "array", "items": refusal}}), &[]),
         "AcceptedEvent": accepted,
         "EventPage": page("AcceptedEvent"),
@@ -394,7 +394,7 @@ fn others() -> Value {
             "type": "object",
             "required": ["source", "shapes"],
             "properties": {
-                "source": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[a-z/.-]+$"},
+                "source": {"type": "string", "minLength": 1},
                 "shapes": {"type": "array", "maxItems": limits::UNMATCHED_REPORT, "items": reported},
             },
             "examples": [{"source": "gatehook", "shapes": [{"method": "POST", "path": "/v1/graphql", "count": 12, "status": 200}]}],
