@@ -54,6 +54,8 @@ async fn runs(run: &Arc<RunDirectory>) -> Result<()> {
         (INGEST_TOKEN, ["--include-operation-id-regex", "^(accept_events|report_unmatched)$"]),
     ] {
         let mut command = environment.script("st");
+        // It keeps what it found beside it.
+        command.current_dir(run.path());
         command.arg("--config-file").arg(&file).args([
             "run",
             "--checks",
