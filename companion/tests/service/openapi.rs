@@ -143,7 +143,6 @@ async fn what_is_answered_is_what_is_described() {
     companion.contact_created("1").await;
     receiver.received(2).await;
     let delivery = companion.admin("GET", "/v1/deliveries", "").await;
-    let id = |answer: &Answer| answer.json["id"].as_str().unwrap().to_owned();
     let (subscription, delivery_id) =
         (id(&made), delivery.json["data"][0]["id"].as_str().unwrap().to_owned());
     hold("/v1/deliveries", "get", &delivery);
@@ -160,7 +159,7 @@ async fn what_is_answered_is_what_is_described() {
         ("/v1/subscriptions/{id}/retry-preview", &subscription),
         ("/v1/deliveries/{id}", &delivery_id),
         ("/v1/replays", ""),
-        ("/v1/replays/{id}", &self::id(&replay)),
+        ("/v1/replays/{id}", &id(&replay)),
         ("/v1/events", ""),
         ("/v1/events/{id}", "1"),
         ("/v1/unmatched", ""),
@@ -182,6 +181,21 @@ async fn what_is_answered_is_what_is_described() {
             hold(path, "get", &companion.send("GET", &within(path, id), &headers, "").await);
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_answered_to_a_change_is_what_is_described() {
+    let companion = Companion::start().await;
+    let description = Description::read(&companion).await;
+    let receiver = Receiver::start(&[200]).await;
+    let hold = |path: &str, method: &str, answer: &Answer| description.holds(path, method, answer);
+    let subscription = companion.subscribe(&receiver.url).await["id"].as_str().unwrap().to_owned();
+    companion.contact_created("1").await;
+    receiver.received(1).await;
+    let delivery = companion.admin("GET", "/v1/deliveries", "").await;
+    let delivery_id = delivery.json["data"][0]["id"].as_str().unwrap().to_owned();
+    let token = companion.admin("POST", "/v1/tokens", r#"{"scope": "read"}"#).await;
+    let replay = companion.admin("POST", &format!("/v1/subscriptions/{subscription}/replay"), "").await;
     for (path, method, id, body) in [
         ("/v1/subscriptions/{id}", "patch", subscription.as_str(), r#"{"status": "off"}"#),
         ("/v1/subscriptions/{id}", "patch", &subscription, r#"{"status": "of"}"#),
@@ -192,15 +206,15 @@ async fn what_is_answered_is_what_is_described() {
         ("/v1/deliveries/{id}/redeliver", "post", &delivery_id, ""),
         ("/v1/deliveries/redeliver", "post", "", ""),
         ("/v1/signing-keys/rotate", "post", "", ""),
-        ("/v1/replays/{id}", "delete", &self::id(&replay), ""),
-        ("/v1/tokens/{id}", "delete", &self::id(&token), ""),
+        ("/v1/replays/{id}", "delete", &id(&replay), ""),
+        ("/v1/tokens/{id}", "delete", &id(&token), ""),
         ("/v1/erase", "post", "", r#"{"subject": "/x"}"#),
         ("/v1/erase", "post", "", "{}"),
         ("/v1/unmatched", "delete", "", ""),
         ("/v1/subscriptions/{id}", "delete", &subscription, ""),
         ("/v1/subscriptions/{id}", "delete", &subscription, ""),
     ] {
-        let answer = companion.admin(&method.to_uppercase(), &within(path, id), body).await;
+        let answer = companion.admin(&method.to_uppercase(), &path.replace("{id}", id), body).await;
         hold(path, method, &answer);
     }
     hold("/v1/events", "post", &companion.ingest("application/cloudevents-batch+json", "[{}]").await);

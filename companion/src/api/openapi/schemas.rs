@@ -14,7 +14,17 @@ use crate::retry::Policy;
 /// All schemas by name.
 pub(super) fn all() -> Value {
     let mut schemas = Map::new();
-    for part in [simple(), subscriptions(), retries(), deliveries(), events(), replays(), others()] {
+    for part in [
+        simple(),
+        subscriptions(),
+        parts(),
+        retries(),
+        deliveries(),
+        events(),
+        replays(),
+        unmatched(),
+        access(),
+    ] {
         if let Value::Object(part) = part {
             schemas.extend(part);
         }
@@ -31,7 +41,9 @@ fn object(properties: Value, optional: &[&str]) -> Value {
         .map(String::as_str)
         .filter(|name| !optional.contains(name))
         .collect();
-    json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
+    let mut schema = json!({"type": "object", "required": required, "additionalProperties": false});
+    schema["properties"] = properties;
+    schema
 }
 
 /// A page of a list.
@@ -159,6 +171,12 @@ fn subscriptions() -> Value {
         "SubscriptionPatch": patch,
         "Subscription": object(shown, &["secret", "previous_secret_expires_at"]),
         "SubscriptionPage": page("Subscription"),
+    })
+}
+
+/// What stands inside a subscription.
+fn parts() -> Value {
+    json!({
         "Rotation": {
             "type": "object",
             "properties": {"secret": {"type": ["string", "null"], "pattern": "^whsec_[A-Za-z0-9+/=]+$"}, "overlap": {"oneOf": [of_schema("Duration"), {"type": "null"}]}},
@@ -360,7 +378,7 @@ fn replays() -> Value {
     })
 }
 
-fn others() -> Value {
+fn unmatched() -> Value {
     let shape = json!({
         "method": {"type": "string"},
         "path": {"type": "string"},
@@ -379,14 +397,6 @@ fn others() -> Value {
         }),
         &[],
     );
-    let token = json!({
-        "id": {"type": "string"},
-        "scope": {"type": "string", "enum": Scope::WORDS},
-        "description": {"type": ["string", "null"]},
-        "expires_at": maybe("Time"),
-        "created_at": of_schema("Time"),
-        "token": {"type": "string", "description": "In the answer to its making alone."},
-    });
     json!({
         "UnmatchedPage": page("UnmatchedShape"),
         "UnmatchedShape": object(shape, &[]),
@@ -400,6 +410,19 @@ fn others() -> Value {
             "examples": [{"source": "gatehook", "shapes": [{"method": "POST", "path": "/v1/graphql", "count": 12, "status": 200}]}],
         },
         "UnmatchedReceipt": object(json!({"accepted": {"type": "integer"}}), &[]),
+    })
+}
+
+fn access() -> Value {
+    let token = json!({
+        "id": {"type": "string"},
+        "scope": {"type": "string", "enum": Scope::WORDS},
+        "description": {"type": ["string", "null"]},
+        "expires_at": maybe("Time"),
+        "created_at": of_schema("Time"),
+        "token": {"type": "string", "description": "In the answer to its making alone."},
+    });
+    json!({
         "SigningKeys": object(json!({"data": {"type": "array", "items": object(json!({
             "id": {"type": "string"},
             "public_key": {"type": "string", "pattern": "^whpk_"},
