@@ -166,6 +166,26 @@ async fn what_was_claimed_for_a_subscription_that_is_deleted_then_is_not_sent_an
 }
 
 #[tokio::test]
+async fn a_subscription_whose_every_attempt_fails_for_five_days_goes_off() {
+    let bench = Bench::new("127.0.0.0/8").await;
+    let receiver = Receiver::start(|_| Some(status(500))).await;
+    let id = bench.subscribe("sub_1", &receiver.url).await;
+    // The schedule ends after three days, so one delivery alone does not bring it about.
+    let first = bench.accept("1", &id).await;
+    bench.deliver_all(&id).await;
+    assert_eq!(bench.delivery(&first).await.0.status, DeliveryStatus::Exhausted);
+    assert_eq!(bench.worker.directory.get(&id).unwrap().subscription.status, SubscriptionStatus::On);
+    let second = bench.accept("2", &id).await;
+    bench.deliver_all(&id).await;
+    let off = bench.worker.directory.get(&id).unwrap().subscription.clone();
+    assert_eq!((off.status, off.failing_since), (SubscriptionStatus::Off, Some(start())));
+    assert_eq!(off.off_reason.as_deref(), Some("every attempt failed for 5 days"));
+    let days = bench.clock.now().duration_since(start()).as_hours() / 24;
+    assert!((5..7).contains(&days), "{days} days");
+    assert_eq!(bench.delivery(&second).await.0.status, DeliveryStatus::Cancelled);
+}
+
+#[tokio::test]
 async fn retry_after_is_waited_for() {
     let bench = Bench::new("127.0.0.0/8").await;
     let limited = || (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")]).into_response();

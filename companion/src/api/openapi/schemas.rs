@@ -388,15 +388,17 @@ fn unmatched() -> Value {
         "first_at": of_schema("Time"),
         "last_at": of_schema("Time"),
     });
-    let reported = object(
-        json!({
-            "method": {"type": "string", "pattern": "^[A-Z]{1,32}$"},
-            "path": {"type": "string", "pattern": "^/[a-z0-9{}/_-]*$", "maxLength": limits::UNMATCHED_PATH},
+    // Members that it does not know are ignored, so that filters may be newer.
+    let reported = json!({
+        "type": "object",
+        "required": ["method", "path", "count", "status"],
+        "properties": {
+            "method": {"type": "string", "minLength": 1, "maxLength": limits::UNMATCHED_METHOD},
+            "path": {"type": "string", "pattern": "^/", "maxLength": limits::UNMATCHED_PATH},
             "count": {"type": "integer", "minimum": 1, "maximum": limits::UNMATCHED_COUNT},
-            "status": {"type": "integer", "minimum": 200, "maximum": 299},
-        }),
-        &[],
-    );
+            "status": {"type": "integer", "minimum": 100, "maximum": 599},
+        },
+    });
     json!({
         "UnmatchedPage": page("UnmatchedShape"),
         "UnmatchedShape": object(shape, &[]),
