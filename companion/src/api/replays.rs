@@ -61,10 +61,7 @@ pub(super) async fn replay(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let body = read_body(&headers, body, limits::API_BODY).await?;
-    let members = Members::new("", whole(&body)?);
-    let subscription = wanted(&api, id)?;
-    create(&api, &caller, &headers, &body, (ReplayKind::Replay, Some(subscription)), members).await
+    for_one(&api, &caller, id, &headers, body, ReplayKind::Replay).await
 }
 
 /// `POST /v1/subscriptions/{id}/recover`: tries the subscription's failed deliveries again.
@@ -75,10 +72,21 @@ pub(super) async fn recover_one(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let body = read_body(&headers, body, limits::API_BODY).await?;
+    for_one(&api, &caller, id, &headers, body, ReplayKind::Recover).await
+}
+
+async fn for_one(
+    api: &Api,
+    caller: &Caller,
+    id: String,
+    headers: &HeaderMap,
+    body: Body,
+    kind: ReplayKind,
+) -> Result<Response, Problem> {
+    let body = read_body(headers, body, limits::API_BODY).await?;
     let members = Members::new("", whole(&body)?);
-    let subscription = wanted(&api, id)?;
-    create(&api, &caller, &headers, &body, (ReplayKind::Recover, Some(subscription)), members).await
+    let subscription = wanted(api, id)?;
+    create(api, caller, headers, &body, (kind, Some(subscription)), members).await
 }
 
 /// `POST /v1/deliveries/redeliver`: tries all failed deliveries again that fit the query.
