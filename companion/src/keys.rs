@@ -4,6 +4,7 @@
 //! RFC 8037); the private ones are sealed at rest. `ring` signs: it is here already, under the TLS of every delivery.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use base64::Engine;
@@ -139,18 +140,28 @@ impl SigningKeys {
         self.pairs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes a new key the current one; the others sign along until their overlap ends.
+    /// Makes a new key the current one; no other signs longer than `overlap`.
     ///
     /// # Errors
     /// Where the store does not take it.
-    pub async fn rotate(&self, store: &dyn Store, note: Note, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn rotate(
+        &self,
+        store: &dyn Store,
+        overlap: Duration,
+        note: Note,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let _change = self.changes.lock().await;
         let failed = StoreError::Unavailable;
-        let overlap_ends_at = later(now, limits::SECRET_OVERLAP);
+        let overlap_ends_at = later(now, overlap);
         let mut next = vec![KeyPair::new(&random().map_err(failed)?, now).map_err(failed)?.stored];
         let pairs = self.all();
         let active = pairs.iter().filter(|pair| pair.is_active(now)).map(|pair| pair.stored.clone());
-        next.extend(active.map(|key| Stored { expires_at: key.expires_at.or(Some(overlap_ends_at)), ..key }));
+        next.extend(
+            active
+                .map(|key| Stored { expires_at: Some(ends_within(key.expires_at, overlap_ends_at)), ..key })
+                .filter(|key| key.expires_at > Some(now)),
+        );
         next.truncate(limits::ACTIVE_SECRETS);
         let known = store.meta(NAME, None).await?.unwrap_or_default();
         store.replace_meta(NAME, known, self.sealed(&next).map_err(failed)?.into(), note).await?;
@@ -168,6 +179,11 @@ impl SigningKeys {
         *self.pairs.write().unwrap_or_else(PoisonError::into_inner) = pairs.into();
         Ok(())
     }
+}
+
+/// When what a rotation replaces stops signing: with the overlap, or at its own end where that is earlier.
+pub fn ends_within(expires_at: Option<Timestamp>, overlap_ends_at: Timestamp) -> Timestamp {
+    expires_at.map_or(overlap_ends_at, |own| own.min(overlap_ends_at))
 }
 
 fn random() -> anyhow::Result<[u8; 32]> {

@@ -1,9 +1,12 @@
 //! `/v1/signing-keys` and `/.well-known/jwks.json`: the companion's own public keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Extension, State};
+use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -12,7 +15,11 @@ use serde_json::Value;
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
+use super::request::{object, read_body};
+use super::subscription;
 use crate::keys::KeyPair;
+use crate::limits;
+use crate::members::Members;
 use crate::store::Note;
 
 /// A key as the API shows it: its public half.
@@ -40,11 +47,24 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Json<List> {
 pub(super) async fn rotate(
     State(api): State<Arc<Api>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Json<List>, Problem> {
+    let overlap = overlap(&read_body(&headers, body, limits::API_BODY).await?)?;
     let now = api.clock.now();
     let audit = Some(caller.audit("signing-keys.rotate", "signing_keys", None, now));
-    api.keys.rotate(&*api.store, Note { audit, ..Note::default() }, now).await?;
+    api.keys.rotate(&*api.store, overlap, Note { audit, ..Note::default() }, now).await?;
     Ok(Json(listed(&api)))
+}
+
+fn overlap(body: &[u8]) -> Result<Duration, Problem> {
+    if body.is_empty() {
+        return Ok(limits::SECRET_OVERLAP);
+    }
+    let mut members = Members::new("", object(body)?);
+    let overlap = subscription::overlap(&mut members);
+    members.finish("a rotation of the signing keys")?;
+    Ok(overlap)
 }
 
 /// The public keys as a JWK set (RFC 7517 §5); nobody needs a token to verify.

@@ -15,6 +15,7 @@ use super::request::object;
 use super::tokens::time_to_come;
 use crate::condition::Condition;
 use crate::credentials::Credentials;
+use crate::keys::ends_within;
 use crate::limits;
 use crate::matcher::Pattern;
 use crate::members::{Fault, Members};
@@ -316,12 +317,19 @@ pub(super) fn rotation(body: &[u8]) -> Result<(Option<Vec<u8>>, Duration), Probl
     }
     let mut members = Members::new("", object(body)?);
     let secret = members.read("secret", signature::parse_secret);
-    let overlap = members.read("overlap", |text| retry::duration(text, limits::SECRET_OVERLAP_MOST_DAYS));
+    let overlap = overlap(&mut members);
     members.finish("a rotation")?;
-    Ok((secret, overlap.unwrap_or(limits::SECRET_OVERLAP)))
+    Ok((secret, overlap))
 }
 
-/// The next revision with a new secret; the others sign until their overlap ends, at most [`limits::ACTIVE_SECRETS`].
+/// For how long what a rotation replaces signs too.
+pub(super) fn overlap(members: &mut Members) -> Duration {
+    let overlap = members.read("overlap", |text| retry::duration(text, limits::SECRET_OVERLAP_MOST_DAYS));
+    overlap.unwrap_or(limits::SECRET_OVERLAP)
+}
+
+/// The next revision with a new secret, at most [`limits::ACTIVE_SECRETS`]; no other signs longer than `overlap_ends_at`,
+/// whatever an earlier rotation gave it, so that a leaked one can be ended at once.
 pub(super) fn rotated(
     current: &Subscription,
     key: Vec<u8>,
@@ -332,7 +340,10 @@ pub(super) fn rotated(
     secrets.extend(
         signature::active(&current.secrets, now)
             .cloned()
-            .map(|secret| Secret { expires_at: secret.expires_at.or(Some(overlap_ends_at)), ..secret })
+            .map(|secret| Secret {
+                expires_at: Some(ends_within(secret.expires_at, overlap_ends_at)),
+                ..secret
+            })
             .filter(|secret| secret.expires_at > Some(now)),
     );
     secrets.truncate(limits::ACTIVE_SECRETS);
@@ -472,5 +483,7 @@ mod tests {
             3,
             "an expired secret is dropped"
         );
+        let alone = rotated(&third, vec![4; 32], at(60), at(60));
+        assert_eq!(alone.secrets.len(), 1, "an overlap of nothing ends the older ones too");
     }
 }

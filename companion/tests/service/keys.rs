@@ -72,6 +72,21 @@ async fn an_ed25519_delivery_verifies_with_the_published_keys_through_a_rotation
 }
 
 #[tokio::test]
+async fn a_leaked_signing_key_is_ended_at_once_by_an_overlap_of_nothing() {
+    let companion = Companion::start().await;
+    companion.admin("POST", "/v1/signing-keys/rotate", r#"{"overlap": "7d"}"#).await;
+    assert_eq!(published(&companion).await.len(), 2);
+    let refused = companion.admin("POST", "/v1/signing-keys/rotate", r#"{"overlap": "8d", "all": 1}"#).await;
+    assert_eq!(refused.status, 422, "{}", refused.json);
+    let errors = refused.json["errors"].to_string();
+    assert!(errors.contains("/overlap") && errors.contains("/all"), "{errors}");
+    let rotated = companion.admin("POST", "/v1/signing-keys/rotate", r#"{"overlap": "0s"}"#).await;
+    assert_eq!(rotated.json["data"].as_array().unwrap().len(), 1, "{}", rotated.json);
+    let companion = companion.restart().await;
+    assert_eq!(published(&companion).await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_key_that_seals_is_changed_by_putting_a_new_one_in_front() {
     let [old, new] = [[1u8; 32], [2; 32]].map(|key| STANDARD.encode(key));
     let companion = Companion::start_with_flags(&["--secret-key", &old]).await;

@@ -326,6 +326,7 @@ pub(super) const ALL: &[Operation] = &[
         id: "rotate_signing_keys",
         summary: "Makes a new current key; the older ones sign along until their overlap ends.",
         who: Admin,
+        body: optional("KeyRotation"),
         answer: (200, "SigningKeys"),
         faults: &[409],
         ..BLANK

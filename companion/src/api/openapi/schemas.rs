@@ -183,6 +183,12 @@ fn parts() -> Value {
             "additionalProperties": false,
             "examples": [{"overlap": "1h"}, {}],
         },
+        "KeyRotation": {
+            "type": "object",
+            "properties": {"overlap": {"oneOf": [of_schema("Duration"), {"type": "null"}]}},
+            "additionalProperties": false,
+            "examples": [{"overlap": "1h"}, {}],
+        },
         "Filter": {
             "type": "object",
             "description": "A filter of the CloudEvents Subscriptions API 1.0, or a CEL expression.",
