@@ -19,7 +19,10 @@ pub fn module() -> Result<PathBuf> {
     // The target is asked for outside the cell: a missing one is a reason to skip, which a string would hide.
     ensure_target()?;
     MODULE
-        .get_or_init(|| build(&["--lib"], "gatehook_filter.wasm").map_err(|error| format!("{error:#}")))
+        .get_or_init(|| {
+            build(&["rustc", "--lib", "--crate-type", "cdylib"], "gatehook_filter.wasm")
+                .map_err(|error| format!("{error:#}"))
+        })
         .clone()
         .map_err(|reason| anyhow::anyhow!("{reason}"))
 }
@@ -27,29 +30,20 @@ pub fn module() -> Result<PathBuf> {
 /// The path of one of the filter package's examples: `empty`, the measure for what ours costs, or `trap`, which fails.
 pub fn example(name: &str) -> Result<PathBuf> {
     ensure_target()?;
-    build(&["--example", name], &format!("examples/{name}.wasm"))
+    build(&["build", "--example", name], &format!("examples/{name}.wasm"))
 }
 
-fn build(what: &[&str], file: &str) -> Result<PathBuf> {
+/// Runs a command of cargo that makes `file`.
+fn build(command: &[&str], file: &str) -> Result<PathBuf> {
     let directory = workspace::target()?.join("wasm");
     let module = directory.join(TARGET).join("wasm").join(file);
     if !module.exists() {
         progress::report("filter: building for wasm (half a minute the first time)");
     }
     let output = workspace::cargo()
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "filter",
-            "--target",
-            TARGET,
-            "--profile",
-            "wasm",
-            "--target-dir",
-        ])
+        .args(command)
+        .args(["--quiet", "--package", "filter", "--target", TARGET, "--profile", "wasm", "--target-dir"])
         .arg(&directory)
-        .args(what)
         .stderr(Stdio::piped())
         .output()
         .context("cannot run cargo")?;
