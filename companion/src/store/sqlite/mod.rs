@@ -356,7 +356,7 @@ impl Store for SqliteStore {
 
     async fn create_replay(&self, replay: Replay, note: Note) -> Result<Replay, StoreError> {
         let create = move |connection: &Connection| {
-            let replay = replays::create(connection, replay)?;
+            let replay = replays::create(connection, replay.clone())?;
             audit::note(connection, &note, replay.created_at)?;
             Ok(replay)
         };
@@ -441,9 +441,9 @@ impl Store for SqliteStore {
 
     async fn meta(&self, name: &'static str, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError> {
         let upsert = move |connection: &Connection| {
-            if let Some(value) = value {
+            if let Some(value) = &value {
                 let insert = "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-                connection.execute(insert, (name, &*value))?;
+                connection.execute(insert, (name, &**value))?;
             }
             let select = "SELECT value FROM meta WHERE name = ?1";
             let found: Option<Vec<u8>> = connection.query_row(select, [name], |row| row.get(0)).optional()?;

@@ -1,8 +1,9 @@
 //! The one writer of an SQLite database, and group commit.
 //!
 //! A thread owns the writing connection. It takes whatever operations have gathered while it was busy, runs them in one
-//! transaction and commits once, so a hundred callers share one fsync. Each operation stands in a savepoint: one that
-//! fails leaves the others. Nobody is answered before the commit.
+//! transaction and commits once, so a hundred callers share one fsync. Where one of them fails, all are taken back and run
+//! again, each in a savepoint of its own, so that the failing one leaves the others: a savepoint for every operation would
+//! cost more than many an operation does. Nobody is answered before the commit.
 
 use std::thread;
 
@@ -12,10 +13,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::limits;
 use crate::store::StoreError;
-
-/// Told once the transaction has ended, whether it was committed.
-type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Operation = Box<dyn FnOnce(&Connection) -> Answer + Send>;
 
 /// Whether an operation's caller was promised that it survives the machine's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +25,34 @@ pub(super) enum Durability {
 
 struct Job {
     durability: Durability,
-    operation: Operation,
+    operation: Box<dyn Operation>,
+}
+
+/// What is to be written, and who waits for it.
+trait Operation: Send {
+    /// Runs it and keeps its result; runs it anew where it ran before. Says whether it did what it should.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Gives the result to whoever waits, unless nothing was committed.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// An operation, what came of it, and who waits for that.
+struct Task<T, F> {
+    operation: F,
+    result: Result<T, StoreError>,
+    caller: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, F: Fn(&Connection) -> Result<T, StoreError> + Send> Operation for Task<T, F> {
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.result = (self.operation)(connection);
+        self.result.is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        // A caller that went away does not need its answer.
+        let _ = self.caller.send(committed.and(self.result));
+    }
 }
 
 /// A handle to the writing thread; the thread ends when the last handle is gone.
@@ -48,11 +72,12 @@ impl Writer {
         Ok(Self { jobs })
     }
 
-    /// Runs an operation and waits for its commit; waits for a place in the queue too.
+    /// Runs an operation and waits for its commit; waits for a place in the queue too. The operation may run twice, the
+    /// first time without effect.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
-        operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        operation: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = job(durability, operation);
         self.jobs.send(job).await.map_err(|_| gone())?;
@@ -63,7 +88,7 @@ impl Writer {
     pub(super) async fn try_write<T: Send + 'static>(
         &self,
         durability: Durability,
-        operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        operation: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = job(durability, operation);
         self.jobs.try_send(job).map_err(|error| match error {
@@ -80,30 +105,11 @@ fn gone() -> StoreError {
 
 fn job<T: Send + 'static>(
     durability: Durability,
-    operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    operation: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
-    let (sender, receiver) = oneshot::channel();
-    let operation: Operation = Box::new(move |connection| {
-        let result = in_savepoint(connection, operation);
-        Box::new(move |committed| {
-            // A caller that went away does not need its answer.
-            let _ = sender.send(committed.and(result));
-        })
-    });
-    (Job { durability, operation }, receiver)
-}
-
-fn in_savepoint<T>(
-    connection: &Connection,
-    operation: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    execute(connection, "SAVEPOINT operation")?;
-    let result = operation(connection);
-    if result.is_err() {
-        execute(connection, "ROLLBACK TO operation")?;
-    }
-    execute(connection, "RELEASE operation")?;
-    result
+    let (caller, answer) = oneshot::channel();
+    let operation = Box::new(Task { operation, result: Err(gone()), caller });
+    (Job { durability, operation }, answer)
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
@@ -128,34 +134,50 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
 /// Runs a group in one transaction and answers everybody.
 fn commit(connection: &Connection, group: &mut Vec<Job>, synced: &mut Option<bool>) {
     let sync = group.iter().any(|job| job.durability == Durability::Synced);
-    let mut answers = Vec::with_capacity(group.len());
     let result = (|| -> Result<(), StoreError> {
         if *synced != Some(sync) {
             connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
             *synced = Some(sync);
         }
         execute(connection, "BEGIN IMMEDIATE")?;
-        for job in group.drain(..) {
-            answers.push((job.operation)(connection));
-            // A full disk or one that fails ends the whole transaction, and the next operation would stand in none.
-            if connection.is_autocommit() {
-                return Err(StoreError::Unavailable(anyhow::anyhow!("the transaction was given up")));
-            }
+        if !group.iter_mut().all(|job| job.operation.run(connection) && !connection.is_autocommit()) {
+            roll_back(connection);
+            execute(connection, "BEGIN IMMEDIATE")?;
+            group.iter_mut().try_for_each(|job| in_savepoint(connection, &mut *job.operation))?;
         }
         execute(connection, "COMMIT")
     })();
     if let Err(error) = &result {
         tracing::error!(error = format!("{error:#?}"), "a transaction was not committed");
-        if !connection.is_autocommit() {
-            let _ = execute(connection, "ROLLBACK");
-        }
-        group.clear();
+        roll_back(connection);
     }
-    for answer in answers {
-        answer(match &result {
+    for job in group.drain(..) {
+        job.operation.answer(match &result {
             Ok(()) => Ok(()),
             Err(error) => Err(StoreError::Unavailable(anyhow::anyhow!("not committed: {error:?}"))),
         });
+    }
+}
+
+/// Runs an operation so that it has no effect where it fails.
+fn in_savepoint(connection: &Connection, operation: &mut dyn Operation) -> Result<(), StoreError> {
+    execute(connection, "SAVEPOINT operation")?;
+    let done = operation.run(connection);
+    // A full disk or one that fails ends the whole transaction, and the next operation would stand in none.
+    if connection.is_autocommit() {
+        return Err(StoreError::Unavailable(anyhow::anyhow!("the transaction was given up")));
+    }
+    if !done {
+        execute(connection, "ROLLBACK TO operation")?;
+    }
+    execute(connection, "RELEASE operation")
+}
+
+/// Takes back what was not committed; SQLite has done so itself where the disk failed.
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit() {
+        // Where not even that is possible, the next transaction says so.
+        let _ = execute(connection, "ROLLBACK");
     }
 }
 
@@ -246,8 +268,7 @@ mod tests {
         put(job(Durability::Synced, insert));
         commit(&connection, &mut group, &mut None);
         for answer in answers {
-            // One whose turn never came gets no answer, which reads as unavailable too.
-            assert!(answer.await.map_err(|_| gone()).and_then(|result| result).is_err());
+            assert!(matches!(answer.await.unwrap(), Err(StoreError::Unavailable(_))));
         }
         assert_eq!(count(&connection).unwrap(), 0, "somebody was told no of what was written");
         let writer = Writer::start(connection).unwrap();
