@@ -221,6 +221,11 @@ impl Lanes {
         self.in_flight
     }
 
+    /// Whether claims or attempts are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight + self.claims > 0
+    }
+
     /// Queues a lane that has work and room, and forgets one that has neither work nor a timer, nor anything to remember.
     fn settle(&mut self, id: &SubscriptionId) {
         let lane = self.lane(id);

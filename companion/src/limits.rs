@@ -200,6 +200,8 @@ pub const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// Client certificates that are kept ready for use.
 pub const CLIENT_CERTIFICATES: usize = 1_024;
 
+/// Attempts recorded in one transaction: a few milliseconds of the writer's time.
+pub const RECORDS: usize = 256;
 /// Store operations waiting for the writer; above it callers are told to come back (503).
 pub const WRITER_QUEUE: usize = 8_192;
 /// Store operations that share one commit.

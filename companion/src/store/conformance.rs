@@ -59,7 +59,11 @@ impl Bench {
     }
 
     async fn record(&self, claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Recorded {
-        self.store.record(ended(claimed, status, verdict, now), at(now)).await.unwrap()
+        self.end(ended(claimed, status, verdict, now), now).await
+    }
+
+    async fn end(&self, ended: Ended, now: i64) -> Recorded {
+        self.store.record(Arc::new(vec![ended]), at(now)).await.unwrap().pop().unwrap()
     }
 
     async fn status(&self, id: &DeliveryId) -> DeliveryStatus {
@@ -190,6 +194,26 @@ async fn no_two_claims_hold_the_same_delivery_and_a_lease_that_runs_out_is_due_a
         Recorded::Current { turned_off: None, released: false }
     ));
     assert!(matches!(bench.record(&again[0], 200, Verdict::Delivered, 61).await, Recorded::Stale));
+}
+
+#[tokio::test]
+async fn attempts_recorded_together_stand_each_for_itself() {
+    let bench = Bench::new();
+    for id in ["1", "2", "3"] {
+        bench.accept(id, &["a"]).await;
+    }
+    let claimed = bench.claim("a", 9, 0).await;
+    bench.record(&claimed[1], 200, Verdict::Delivered, 1).await;
+    let verdicts = [Verdict::Delivered, Verdict::Delivered, Verdict::Exhausted];
+    let batch =
+        claimed.iter().zip(verdicts).map(|(claimed, verdict)| ended(claimed, 500, verdict, 2)).collect();
+    let recorded = bench.store.record(Arc::new(batch), at(2)).await.unwrap();
+    assert!(matches!(recorded[..], [Recorded::Current { .. }, Recorded::Stale, Recorded::Current { .. }]));
+    for (claimed, expected) in claimed.iter().zip([("delivered", 2), ("delivered", 1), ("exhausted", 2)]) {
+        let (delivery, attempts) = bench.store.delivery(&claimed.id).await.unwrap();
+        let ended_at = delivery.ended_at.unwrap();
+        assert_eq!((delivery.status.word(), ended_at, attempts.len()), (expected.0, at(expected.1), 1));
+    }
 }
 
 #[tokio::test]

@@ -86,9 +86,9 @@ pub trait Store: Housekeeping {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Claims, StoreError>;
-    /// Writes an attempt and what it means, and ends the lease. Where the delivery has ended, the next one of its resource
-    /// is due.
-    async fn record(&self, ended: Ended, now: Timestamp) -> Result<Recorded, StoreError>;
+    /// Writes attempts and what they mean, and ends their leases, in one transaction; says of each what became of it. Where
+    /// a delivery has ended, the next one of its resource is due.
+    async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError>;
     /// Ends all leases at once, and makes due what waits too long or for nobody: only for a store with a single process, at
     /// its start, when no attempt can be under way. Returns how many deliveries that were.
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError>;

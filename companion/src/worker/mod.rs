@@ -12,24 +12,26 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::Clock;
-use crate::directory::{Directory, Entry};
+use crate::directory::Directory;
 use crate::keys::SigningKeys;
-use crate::lanes::{Answer, Lanes, Terms};
+use crate::lanes::{Lanes, Terms};
 use crate::limits;
-use crate::matcher::may_see;
-use crate::model::{Attempt, Outcome, Subscription, SubscriptionId, SubscriptionStatus};
-use crate::parcel::parcel;
+use crate::model::{Subscription, SubscriptionId, SubscriptionStatus};
 use crate::queue::Queue;
 use crate::retry::later;
 use crate::sender::Sender;
 use crate::store::{Claimed, Claims, Store, StoreError};
 use crate::telemetry::Metrics;
+use attempt::Attempted;
+use record::Recording;
+
+mod attempt;
+mod record;
+#[cfg(test)]
+mod tests;
 
 /// Time until a lane is tried again whose store operation failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// Why a delivery ends whose event is not, or no longer, the subscription's to see: its tenant was changed.
-const NOT_ITS_TENANT: &str = "the event is not one of the subscription's tenant";
 
 /// All that a worker needs; it holds no state of its own.
 pub struct Worker {
@@ -51,70 +53,58 @@ pub struct Worker {
 
 /// What a task reports to the loop.
 enum News {
-    Claimed { id: SubscriptionId, count: usize, bytes: usize, more: bool, next_due_at: Option<Timestamp> },
-    Finished { id: SubscriptionId, bytes: usize, done: Done, now: Timestamp },
+    Claimed { id: SubscriptionId, claims: Claims },
+    Attempted(Attempted),
+    Recorded { finished: Vec<Finished>, now: Timestamp },
     Swept { due: Vec<(SubscriptionId, Timestamp)>, now: Timestamp },
 }
 
-/// What an attempt means for its lane.
+/// What an attempt that is recorded means for its lane.
+struct Finished {
+    id: SubscriptionId,
+    bytes: usize,
+    done: Done,
+}
+
+/// What an attempt says of its receiver, and when its lane is to be looked at again.
 struct Done {
-    answer: Answer,
+    answer: crate::lanes::Answer,
     /// When to look at the lane again, where that is known.
     retry_at: Option<Timestamp>,
     /// When the receiver wants the next attempt at the earliest.
     not_before: Option<Timestamp>,
 }
 
+/// What the loop knows: whose turn it is, and what is to be recorded.
+struct Desk {
+    worker: Arc<Worker>,
+    lanes: Lanes,
+    recording: Recording,
+    report: mpsc::UnboundedSender<News>,
+}
+
 impl Worker {
     /// Runs until `stop` turns true, then waits for the attempts under way, at most [`limits::DRAIN`].
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let (report, mut news) = mpsc::unbounded_channel();
-        let mut lanes = Lanes::default();
+        let mut desk =
+            Desk { worker: self.clone(), lanes: Lanes::default(), recording: Recording::default(), report };
         let mut sweep = tokio::time::interval(limits::SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
             let now = self.clock.now();
-            let next_timer = lanes.tick(now);
-            while let Some((id, limit)) = lanes.next(now, |id| self.terms(id)) {
-                tokio::spawn(self.clone().serve(id, limit, report.clone()));
-            }
-            self.metrics.breakers_open.set(i64::try_from(lanes.open_breakers()).unwrap_or(i64::MAX));
-            self.metrics.attempts_in_flight.set(i64::try_from(lanes.in_flight()).unwrap_or(i64::MAX));
+            let next_timer = desk.lanes.tick(now);
+            desk.take_turns(now);
             tokio::select! {
-                ids = self.queue.receive() => ids.iter().for_each(|id| lanes.wake(id)),
-                Some(first) = news.recv() => {
-                    take_in(&mut lanes, first);
-                    while let Ok(next) = news.try_recv() {
-                        take_in(&mut lanes, next);
-                    }
-                }
+                ids = self.queue.receive() => ids.iter().for_each(|id| desk.lanes.wake(id)),
+                Some(first) = news.recv() => desk.take_in_all(first, &mut news),
                 () = until(next_timer, now) => {}
-                _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(report.clone()))),
+                _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(desk.report.clone()))),
                 // An error means that nobody is left to say stop; that is a stop.
                 changed = stop.changed() => if changed.is_err() { break },
             }
         }
-        self.drain(lanes, report, news).await;
-    }
-
-    async fn drain(
-        &self,
-        mut lanes: Lanes,
-        report: mpsc::UnboundedSender<News>,
-        mut news: mpsc::UnboundedReceiver<News>,
-    ) {
-        let deadline = Instant::now() + limits::DRAIN;
-        // Claims that were begun report too: once ours is gone, the channel closes when the last task has ended.
-        drop(report);
-        while let Ok(Some(next)) = tokio::time::timeout_at(deadline, news.recv()).await {
-            take_in(&mut lanes, next);
-        }
-        if lanes.in_flight() > 0 {
-            tracing::warn!(
-                attempts = lanes.in_flight(),
-                "stopped before all attempts had ended; they will be made again"
-            );
-        }
+        desk.drain(news).await;
     }
 
     /// Finds what no wake-up told of: leases that ran out, all that was due before this process started, and subscriptions
@@ -127,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// Serves one lane once: claims and delivers, or cancels where the subscription takes nothing any more.
+    /// Serves one lane once: claims, or cancels where the subscription takes nothing any more.
     async fn serve(self: Arc<Self>, id: SubscriptionId, limit: usize, report: mpsc::UnboundedSender<News>) {
         let now = self.clock.now();
         let entry = self.directory.get(&id);
@@ -139,18 +129,7 @@ impl Worker {
             self.store_failed(&error, "a claim was put off");
             Claims { next_due_at: Some(later(now, STORE_PAUSE)), ..Claims::default() }
         });
-        let Claims { claimed, more, next_due_at, failing_since } = claims;
-        let bytes = claimed.iter().map(|claimed| claimed.event.size()).sum();
-        let count = claimed.len();
-        let _ = report.send(News::Claimed { id: id.clone(), count, bytes, more, next_due_at });
-        for delivery in claimed {
-            let (worker, id, report) = (self.clone(), id.clone(), report.clone());
-            tokio::spawn(async move {
-                let bytes = delivery.event.size();
-                let done = worker.deliver(&id, delivery, failing_since).await;
-                let _ = report.send(News::Finished { id, bytes, done, now: worker.clock.now() });
-            });
-        }
+        let _ = report.send(News::Claimed { id, claims });
     }
 
     /// The bounds of a subscription's lane.
@@ -166,45 +145,6 @@ impl Worker {
         let count = self.store.cancel_pending(id.clone(), reason.into(), limits::CANCEL_CHUNK, now).await?;
         Metrics::count(&self.metrics.deliveries, "status", "cancelled", count as u64);
         Ok(count == limits::CANCEL_CHUNK)
-    }
-
-    /// Makes one attempt of a claimed delivery; says whether the receiver took it and when to try again.
-    async fn deliver(&self, id: &SubscriptionId, claimed: Claimed, failing_since: Option<Timestamp>) -> Done {
-        let Some(entry) = self.directory.get(id) else {
-            return self.give_up(id, &claimed).await;
-        };
-        let started_at = self.clock.now();
-        let begun = Instant::now();
-        let (outcome, answer) = self.attempt(&entry, &claimed, started_at).await;
-        let elapsed = begun.elapsed();
-        let duration_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
-        self.metrics.attempt_duration.observe(elapsed.as_secs_f64());
-        let number = claimed.attempt_count + 1;
-        let healthy = matches!(outcome, Outcome::Answered { status: 200..=299, .. });
-        if !healthy {
-            tracing::info!(
-                delivery.id = %claimed.id, subscription.id = %id, attempt = number, outcome = outcome.word(),
-                status = outcome.status(), error = outcome.error(), duration_ms, "an attempt failed"
-            );
-        }
-        let (said, not_before) = (said(&outcome), not_before(&outcome, self.clock.now()));
-        let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
-        let retry_at = self.record(&entry, &claimed, attempt, failing_since).await;
-        Done { answer: said, retry_at, not_before }
-    }
-
-    async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, bytes::Bytes) {
-        let parcel = match is_its_own(entry, claimed) {
-            true => {
-                let sequence = claimed.ordered.then_some(claimed.seq);
-                parcel(entry, &claimed.event, &claimed.id, sequence, &self.keys.all(), now)
-            }
-            false => Err(NOT_ITS_TENANT.into()),
-        };
-        match parcel {
-            Ok(parcel) => self.sender.send(parcel, now).await,
-            Err(blocked) => (Outcome::Blocked(blocked), bytes::Bytes::new()),
-        }
     }
 
     /// Takes in that a subscription was turned off; what is pending for it is cancelled when its lane is served.
@@ -240,41 +180,72 @@ impl Worker {
     }
 }
 
-/// Whether the subscription may see the event as it now stands; it may have changed since the event was accepted.
-fn is_its_own(entry: &Entry, claimed: &Claimed) -> bool {
-    may_see(entry.subscription.tenant.as_deref(), claimed.event.tenant.as_deref())
-}
-
-/// What an outcome says of the receiver: an answer of 4xx says that it is there, but for those that ask for time.
-fn said(outcome: &Outcome) -> Answer {
-    match outcome {
-        Outcome::Answered { status: 200..=299, .. } => Answer::Taken,
-        Outcome::Answered { status: 400..=407 | 409..=428 | 430..=499, .. } | Outcome::Blocked(_) => {
-            Answer::Refused
+impl Desk {
+    /// Begins all that may begin.
+    fn take_turns(&mut self, now: Timestamp) {
+        let worker = self.worker.clone();
+        while let Some((id, limit)) = self.lanes.next(now, |id| worker.terms(id)) {
+            tokio::spawn(worker.clone().serve(id, limit, self.report.clone()));
         }
-        _ => Answer::Failed,
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        worker.metrics.breakers_open.set(gauge(self.lanes.open_breakers()));
+        worker.metrics.attempts_in_flight.set(gauge(self.lanes.in_flight()));
     }
-}
 
-/// Until when a receiver that answered 429 or 503 wants to be left alone.
-fn not_before(outcome: &Outcome, now: Timestamp) -> Option<Timestamp> {
-    let Outcome::Answered { status: 429 | 503, retry_after_s: Some(seconds), .. } = outcome else {
-        return None;
-    };
-    Some(later(now, Duration::from_secs(*seconds).min(limits::LANE_PAUSE)))
-}
+    /// Takes in what was reported, and all that has been reported since; what ended meanwhile is recorded together.
+    fn take_in_all(&mut self, first: News, news: &mut mpsc::UnboundedReceiver<News>) {
+        self.take_in(first);
+        while let Ok(next) = news.try_recv() {
+            self.take_in(next);
+        }
+        self.recording.go_on(&self.worker, &self.report);
+    }
 
-fn take_in(lanes: &mut Lanes, news: News) {
-    match news {
-        News::Claimed { id, count, bytes, more, next_due_at } => {
-            lanes.claimed(&id, (count, bytes), more, next_due_at);
+    fn take_in(&mut self, news: News) {
+        match news {
+            News::Claimed { id, claims: Claims { claimed, more, next_due_at, failing_since } } => {
+                let bytes = claimed.iter().map(|claimed| claimed.event.size()).sum();
+                self.lanes.claimed(&id, (claimed.len(), bytes), more, next_due_at);
+                for delivery in claimed {
+                    self.attempt(id.clone(), delivery, failing_since);
+                }
+            }
+            News::Attempted(attempted) => self.recording.add(attempted),
+            News::Recorded { finished, now } => {
+                self.recording.has_ended();
+                for Finished { id, bytes, done: Done { answer, retry_at, not_before } } in finished {
+                    self.lanes.finished(&id, (answer, bytes), (retry_at, not_before), now);
+                }
+            }
+            News::Swept { due, now } => {
+                self.lanes.tidy(now);
+                due.iter().for_each(|(id, due_at)| self.lanes.wake_at(id, *due_at));
+            }
         }
-        News::Finished { id, bytes, done: Done { answer, retry_at, not_before }, now } => {
-            lanes.finished(&id, (answer, bytes), (retry_at, not_before), now);
+    }
+
+    /// Begins an attempt of a claimed delivery.
+    fn attempt(&self, id: SubscriptionId, delivery: Claimed, failing_since: Option<Timestamp>) {
+        let (worker, report) = (self.worker.clone(), self.report.clone());
+        tokio::spawn(async move {
+            let attempted = worker.deliver(id, delivery, failing_since).await;
+            let _ = report.send(News::Attempted(attempted));
+        });
+    }
+
+    /// Waits for what is under way, claims that were begun included.
+    async fn drain(mut self, mut news: mpsc::UnboundedReceiver<News>) {
+        let deadline = Instant::now() + limits::DRAIN;
+        while self.lanes.is_busy()
+            && let Ok(Some(next)) = tokio::time::timeout_at(deadline, news.recv()).await
+        {
+            self.take_in_all(next, &mut news);
         }
-        News::Swept { due, now } => {
-            lanes.tidy(now);
-            due.iter().for_each(|(id, due_at)| lanes.wake_at(id, *due_at));
+        if self.lanes.in_flight() > 0 {
+            tracing::warn!(
+                attempts = self.lanes.in_flight(),
+                "stopped before all attempts had ended; they will be made again"
+            );
         }
     }
 }
@@ -286,7 +257,3 @@ async fn until(at: Option<Timestamp>, now: Timestamp) {
         Some(at) => tokio::time::sleep(Duration::try_from(at.duration_since(now)).unwrap_or_default()).await,
     }
 }
-
-mod record;
-#[cfg(test)]
-mod tests;

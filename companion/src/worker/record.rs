@@ -1,134 +1,139 @@
-//! Writes down how attempts ended, and what follows of it.
+//! Writes down how attempts ended, many in one transaction, and carries out what follows of it.
+//!
+//! One batch is under way at a time; what ends meanwhile is the next one. So a batch is as large as the store is slow, and
+//! an attempt that ends alone waits for nobody.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
-use super::{Done, NOT_ITS_TENANT, Worker, is_its_own};
-use crate::clock::{random_fraction, random_id_bytes};
-use crate::directory::Entry;
-use crate::lanes::Answer;
+use super::attempt::Attempted;
+use super::{Done, Finished, News, Worker};
 use crate::limits;
-use crate::model::{Attempt, Outcome, SubscriptionId, SubscriptionStatus};
-use crate::news;
-use crate::retry::{Progress, Verdict, later};
-use crate::store::{Claimed, Ended, Health, Note, Recorded};
+use crate::model::{SubscriptionId, SubscriptionStatus};
+use crate::retry::{Verdict, later};
+use crate::store::{Ended, Recorded, StoreError};
 use crate::telemetry::Metrics;
 
+/// What is to be recorded, and whether a batch is under way.
+#[derive(Default)]
+pub(super) struct Recording {
+    waiting: Vec<Attempted>,
+    under_way: bool,
+}
+
+impl Recording {
+    /// Takes an attempt that has ended.
+    pub(super) fn add(&mut self, attempted: Attempted) {
+        self.waiting.push(attempted);
+    }
+
+    /// The batch under way has come back.
+    pub(super) fn has_ended(&mut self) {
+        self.under_way = false;
+    }
+
+    /// Begins the next batch where there is one and none is under way; it is reported as [`News::Recorded`].
+    pub(super) fn go_on(&mut self, worker: &Arc<Worker>, report: &mpsc::UnboundedSender<News>) {
+        if self.under_way || self.waiting.is_empty() {
+            return;
+        }
+        self.under_way = true;
+        let rest = self.waiting.split_off(self.waiting.len().min(limits::RECORDS));
+        let batch = std::mem::replace(&mut self.waiting, rest);
+        let (worker, report) = (worker.clone(), report.clone());
+        tokio::spawn(async move {
+            let finished = worker.record(batch).await;
+            let _ = report.send(News::Recorded { finished, now: worker.clock.now() });
+        });
+    }
+}
+
 impl Worker {
-    /// Writes down how an attempt ended and what follows; says when to look at the lane again, where that is known.
-    pub(super) async fn record(
-        &self,
-        entry: &Entry,
-        claimed: &Claimed,
-        attempt: Attempt,
-        failing_since: Option<Timestamp>,
-    ) -> Option<Timestamp> {
+    /// Writes down how attempts ended and what follows; says of each what it means for its lane.
+    pub(super) async fn record(&self, batch: Vec<Attempted>) -> Vec<Finished> {
         let now = self.clock.now();
-        let id = &entry.subscription.id;
-        let verdict = match is_its_own(entry, claimed) {
-            true => {
-                let progress = Progress { step: claimed.step + 1, began_at: claimed.began_at, failing_since };
-                entry.retry.judge(&attempt.outcome, progress, now, random_fraction())
-            }
-            false => Verdict::Cancelled(NOT_ITS_TENANT),
+        let (mut ended, mut lanes) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Attempted { subscription: id, bytes, ended: end, answer, not_before } in batch {
+            ended.push(end);
+            lanes.push(Finished { id, bytes, done: Done { answer, retry_at: None, not_before } });
+        }
+        let ended = Arc::new(ended);
+        let recorded = match self.store.record(ended.clone(), now).await {
+            Ok(recorded) => recorded.into_iter().map(Some).collect(),
+            Err(error) => self.record_singly(&ended, &error, now).await,
         };
-        let (number, word) = (attempt.number, attempt.outcome.word());
-        Metrics::count(&self.metrics.attempts, "outcome", word, 1);
-        let note = self.note(entry, claimed, &attempt.outcome, &verdict, now);
-        let wanted_by = note.wanted_by();
-        let health = match (word == "delivered", failing_since) {
-            (true, Some(_)) => Health::Well,
-            (false, None) => Health::Failing,
-            _ => Health::Same,
-        };
-        let (delivery, claim) = (claimed.id.clone(), claimed.claim);
-        let ended = Ended { id: delivery, claim, attempt, verdict: verdict.clone(), health, note };
-        let released = match self.store.record(ended, now).await {
-            Err(error) => {
+        for ((lane, ended), recorded) in lanes.iter_mut().zip(&*ended).zip(recorded) {
+            lane.done.retry_at = match recorded {
+                Some(recorded) => self.follow(&lane.id, ended, recorded, now),
+                None => Some(later(now, limits::LEASE)),
+            };
+        }
+        lanes
+    }
+
+    /// Records each of a batch for itself, so that one that cannot be recorded has no other one sent again with it.
+    async fn record_singly(
+        &self,
+        batch: &[Ended],
+        error: &StoreError,
+        now: Timestamp,
+    ) -> Vec<Option<Recorded>> {
+        let mut recorded = Vec::with_capacity(batch.len());
+        if let [_] = batch {
+            self.store_failed(error, "an attempt was not recorded and will be made again");
+            return vec![None];
+        }
+        for ended in batch {
+            let one = self.store.record(Arc::new(vec![ended.clone()]), now).await;
+            let one = one.map_err(|error| {
                 self.store_failed(&error, "an attempt was not recorded and will be made again");
-                return Some(later(now, limits::LEASE));
-            }
-            Ok(Recorded::Stale) => {
-                tracing::warn!(delivery.id = %claimed.id, attempt = number, "an attempt outlived its lease");
-                return Some(now);
-            }
-            Ok(Recorded::Current { turned_off, released }) => {
-                if let Some(subscription) = turned_off {
-                    self.went_off(*subscription);
-                }
-                self.queue.publish(wanted_by);
-                released
-            }
+            });
+            recorded.push(one.ok().and_then(|mut one| one.pop()));
+        }
+        recorded
+    }
+
+    /// Carries out what follows of a record; says when to look at the lane again, where that is known.
+    fn follow(
+        &self,
+        id: &SubscriptionId,
+        ended: &Ended,
+        recorded: Recorded,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let number = ended.attempt.number;
+        let Recorded::Current { turned_off, released } = recorded else {
+            tracing::warn!(delivery.id = %ended.id, attempt = number, "an attempt outlived its lease");
+            return Some(now);
         };
-        self.ended(id, claimed, number, &verdict, now).or(released.then_some(now))
+        if let Some(subscription) = turned_off {
+            self.went_off(*subscription);
+        }
+        if !ended.note.news.is_empty() {
+            self.queue.publish(ended.note.wanted_by());
+        }
+        self.ended(id, ended, now).or(released.then_some(now))
     }
 
     /// Counts and logs how a delivery ended; says when to look at the lane again where it goes on.
-    fn ended(
-        &self,
-        id: &SubscriptionId,
-        claimed: &Claimed,
-        number: u32,
-        verdict: &Verdict,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let ended = match verdict {
+    fn ended(&self, id: &SubscriptionId, ended: &Ended, now: Timestamp) -> Option<Timestamp> {
+        let word = match &ended.verdict {
             Verdict::Retry(due_at) => {
-                let on = self
-                    .directory
-                    .get(id)
-                    .is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
+                let entry = self.directory.get(id);
+                let on = entry.is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
                 return Some(if on { *due_at } else { now });
             }
             Verdict::Delivered => "delivered",
             Verdict::Exhausted => "exhausted",
             Verdict::Cancelled(_) | Verdict::Off(_) => "cancelled",
         };
-        if ended == "exhausted" {
-            tracing::warn!(delivery.id = %claimed.id, subscription.id = %id, attempt = number, "a delivery is exhausted");
+        if word == "exhausted" {
+            let attempt = ended.attempt.number;
+            tracing::warn!(delivery.id = %ended.id, subscription.id = %id, attempt, "a delivery is exhausted");
         }
-        Metrics::count(&self.metrics.deliveries, "status", ended, 1);
+        Metrics::count(&self.metrics.deliveries, "status", word, 1);
         None
-    }
-
-    /// What is told of a verdict that ends more than an attempt.
-    fn note(
-        &self,
-        entry: &Entry,
-        claimed: &Claimed,
-        outcome: &Outcome,
-        verdict: &Verdict,
-        now: Timestamp,
-    ) -> Note {
-        let subscription = &entry.subscription;
-        match verdict {
-            Verdict::Off(reason) => self.directory.note_off(subscription, reason, now),
-            Verdict::Exhausted => {
-                let event = news::exhausted(claimed, subscription, outcome, random_id_bytes(), now);
-                let news = event.map(|event| self.directory.address(event, now)).into_iter().collect();
-                Note { news, ..Note::default() }
-            }
-            _ => Note::default(),
-        }
-    }
-
-    /// Ends a delivery whose subscription was deleted since the claim: nothing is sent, nothing waits for the lease to end.
-    pub(super) async fn give_up(&self, id: &SubscriptionId, claimed: &Claimed) -> Done {
-        let now = self.clock.now();
-        let outcome = Outcome::Blocked("the subscription was deleted".into());
-        let number = claimed.attempt_count + 1;
-        let attempt =
-            Attempt { number, started_at: now, duration_ms: 0, outcome, answer: bytes::Bytes::new() };
-        let verdict = Verdict::Cancelled("the subscription was deleted");
-        let (delivery, claim, note) = (claimed.id.clone(), claimed.claim, Note::default());
-        let ended =
-            Ended { id: delivery, claim, attempt, verdict: verdict.clone(), health: Health::Same, note };
-        let retry_at = match self.store.record(ended, now).await {
-            Ok(_) => self.ended(id, claimed, number, &verdict, now),
-            Err(error) => {
-                self.store_failed(&error, "a delivery was not cancelled and will be looked at again");
-                Some(later(now, limits::LEASE))
-            }
-        };
-        Done { answer: Answer::Refused, retry_at, not_before: None }
     }
 }

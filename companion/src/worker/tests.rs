@@ -4,9 +4,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
+use super::attempt::NOT_ITS_TENANT;
 use super::*;
 use crate::directory::Defaults;
-use crate::model::{DeliveryId, DeliveryStatus, Event, Format, Options, Secret, Subscription};
+use crate::model::{Attempt, DeliveryId, DeliveryStatus, Event, Format, Options, Outcome, Secret};
 use crate::store::{self, DeliveryQuery, NewDelivery, NewEvent, Note};
 use crate::target::Guard;
 use crate::testing::{Folder, ManualClock, Receiver};
@@ -94,9 +95,14 @@ impl Bench {
             }
             for claimed in claims.claimed {
                 times.push(self.clock.now());
-                self.worker.deliver(id, claimed, claims.failing_since).await;
+                self.deliver(id, claimed, claims.failing_since).await;
             }
         }
+    }
+
+    async fn deliver(&self, id: &SubscriptionId, claimed: Claimed, failing_since: Option<Timestamp>) {
+        let attempted = self.worker.deliver(id.clone(), claimed, failing_since).await;
+        self.worker.record(vec![attempted]).await;
     }
 
     async fn delivery(&self, id: &DeliveryId) -> (crate::model::Delivery, Vec<Attempt>) {
@@ -159,7 +165,7 @@ async fn what_was_claimed_for_a_subscription_that_is_deleted_then_is_not_sent_an
     let now = bench.clock.now();
     let claims = bench.worker.store.claim(id.clone(), 1, now, later(now, limits::LEASE)).await.unwrap();
     bench.worker.directory.remove(&id);
-    bench.worker.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await;
+    bench.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await;
     let (cancelled, _) = bench.delivery(&delivery).await;
     assert_eq!((cancelled.status, cancelled.ended_at), (DeliveryStatus::Cancelled, Some(now)));
     assert!(receiver.received(0).await.is_empty());
@@ -206,7 +212,7 @@ async fn a_410_turns_the_subscription_off_and_cancels_what_is_pending() {
     let second = bench.accept("2", &id).await;
     let now = bench.clock.now();
     let claims = bench.worker.store.claim(id.clone(), 1, now, later(now, limits::LEASE)).await.unwrap();
-    bench.worker.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await;
+    bench.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await;
     let off = bench.worker.directory.get(&id).unwrap();
     assert_eq!(off.subscription.status, SubscriptionStatus::Off);
     assert_eq!(off.subscription.off_reason.as_deref(), Some("the receiver answered 410 Gone"));
@@ -296,11 +302,12 @@ async fn a_receiver_that_hangs_times_out() {
     let delivery = bench.accept("1", &id).await;
     let now = bench.clock.now();
     let claims = bench.worker.store.claim(id.clone(), 1, now, later(now, limits::LEASE)).await.unwrap();
+    let claimed = claims.claimed.into_iter().next().unwrap();
     let worker = bench.worker.clone();
-    let attempt =
-        tokio::spawn(
-            async move { worker.deliver(&id, claims.claimed.into_iter().next().unwrap(), None).await },
-        );
+    let attempt = tokio::spawn(async move {
+        let attempted = worker.deliver(id, claimed, None).await;
+        worker.record(vec![attempted]).await;
+    });
     receiver.received(1).await;
     tokio::time::pause();
     tokio::time::advance(limits::ATTEMPT).await;

@@ -85,7 +85,7 @@ async fn the_first_failure_is_remembered_until_a_delivery_arrives() {
             .enumerate()
     {
         let ended = Ended { health, ..ended(&claims.claimed[index], 500, Verdict::Retry(at(99)), now) };
-        bench.store.record(ended, at(now)).await.unwrap();
+        bench.end(ended, now).await;
         assert_eq!(bench.store.subscription(&sub("a")).await.unwrap().failing_since, expected, "{now}");
     }
 }

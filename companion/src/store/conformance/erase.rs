@@ -204,7 +204,7 @@ async fn nothing_of_what_was_erased_is_left_in_any_file() {
             let verdict = if number % 3 == 0 { Verdict::Delivered } else { Verdict::Retry(at(99)) };
             let mut ended = ended(&claimed, 500, verdict, 99);
             ended.attempt.answer = Bytes::from(text);
-            bench.store.record(ended, at(99)).await.unwrap();
+            bench.end(ended, 99).await;
         }
     }
     // What was pruned before leaves no trace either.

@@ -9,17 +9,13 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::{events, micros, subscriptions, time};
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
-use crate::retry::Verdict;
-use crate::store::{Claimed, Claims, DeliveryQuery, Ended, NewDelivery, StoreError};
+use crate::store::{Claimed, Claims, DeliveryQuery, NewDelivery, StoreError};
 
 /// Bytes of events that one claim takes into memory; the rest waits for the next.
 const CLAIM_BYTES: usize = 4 << 20;
 
 /// `due_at` of a delivery that waits for an earlier one of its resource.
 pub(super) const WAITING: i64 = i64::MAX;
-
-/// What an exhausted delivery says whose resource is delivered in order.
-const PASSED: &str = "exhausted; later events of its resource went on without it";
 
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
                        e.id, e.source, e.type, e.subject";
@@ -105,71 +101,6 @@ fn token() -> Result<i64, StoreError> {
     getrandom::fill(&mut bytes)
         .map_err(|error| StoreError::Unavailable(anyhow::anyhow!("no randomness: {error}")))?;
     Ok(i64::from_le_bytes(bytes))
-}
-
-/// Writes an attempt and its verdict; `None` where the claim is not held any more, else whether another delivery of the
-/// same resource became due.
-pub(super) fn record(
-    connection: &Connection,
-    ended: &Ended,
-    now: Timestamp,
-) -> Result<Option<bool>, StoreError> {
-    let Ended { id, claim, attempt, verdict, .. } = ended;
-    let (status, reason, due_at) = match verdict {
-        Verdict::Delivered => (DeliveryStatus::Delivered, None, now),
-        Verdict::Retry(due_at) => (DeliveryStatus::Pending, None, *due_at),
-        Verdict::Exhausted => (DeliveryStatus::Exhausted, None, now),
-        Verdict::Cancelled(reason) | Verdict::Off(reason) => (DeliveryStatus::Cancelled, Some(*reason), now),
-    };
-    let ended_at = (status != DeliveryStatus::Pending).then(|| micros(now));
-    let update = "UPDATE deliveries SET status = ?3, reason = ?4, due_at = ?5, ended_at = ?6, claim = NULL, \
-                  attempt_count = attempt_count + 1, step = step + 1 \
-                  WHERE id = ?1 AND claim = ?2 AND status = 'pending'";
-    let values = (id.as_str(), claim, status.word(), reason, micros(due_at), ended_at);
-    if connection.prepare_cached(update)?.execute(values)? == 0 {
-        return Ok(None);
-    }
-    let insert = "INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome, status, error, answer) \
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let answer = (!attempt.answer.is_empty()).then_some(&attempt.answer[..]);
-    connection.prepare_cached(insert)?.execute((
-        id.as_str(),
-        attempt.number,
-        micros(attempt.started_at),
-        attempt.duration_ms,
-        attempt.outcome.word(),
-        attempt.outcome.status(),
-        attempt.outcome.error(),
-        answer,
-    ))?;
-    match ended_at {
-        None => Ok(Some(false)),
-        Some(_) => release_next(connection, id, verdict == &Verdict::Exhausted, now).map(Some),
-    }
-}
-
-/// Makes the next delivery of an ended one's resource due; says whether there was one. A delivery that is exhausted and
-/// so passed by says so.
-fn release_next(
-    connection: &Connection,
-    id: &DeliveryId,
-    exhausted: bool,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let own = "SELECT subscription_id, resource FROM deliveries WHERE id = ?1 AND resource IS NOT NULL";
-    let mut own = connection.prepare_cached(own)?;
-    let mut rows = own.query([id.as_str()])?;
-    let Some(row) = rows.next()? else { return Ok(false) };
-    let (subscription, resource): (String, String) = (row.get(0)?, row.get(1)?);
-    if exhausted {
-        let mark = "UPDATE deliveries SET reason = ?2 WHERE id = ?1";
-        connection.prepare_cached(mark)?.execute((id.as_str(), PASSED))?;
-    }
-    let sql = "UPDATE deliveries SET due_at = ?3 WHERE due_at = ?4 AND id = \
-               (SELECT id FROM deliveries WHERE subscription_id = ?1 AND resource = ?2 AND status = 'pending' \
-                ORDER BY event_seq LIMIT 1)";
-    let count = connection.prepare_cached(sql)?.execute((subscription, resource, micros(now), WAITING))?;
-    Ok(count > 0)
 }
 
 pub(super) fn subscription_of(

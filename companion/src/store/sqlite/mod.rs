@@ -15,9 +15,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Health, NewDelivery,
-    NewEvent, Note, Pruned, Recorded, ReplayQuery, Store, StoreError, SubscriptionQuery, Unmatched,
-    UnmatchedPlace,
+    Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, NewDelivery, NewEvent,
+    Note, Pruned, Recorded, ReplayQuery, Store, StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
 };
 use crate::model::{
     Attempt, Delivery, DeliveryId, Replay, ReplayId, Shape, Subscription, SubscriptionId, Token,
@@ -33,6 +32,7 @@ mod erase;
 mod events;
 mod housekeeping;
 pub(super) mod integrity;
+mod outcomes;
 mod prune;
 mod replays;
 mod subscriptions;
@@ -239,31 +239,13 @@ impl Store for SqliteStore {
         self.writer.write(Durability::Written, claim).await
     }
 
-    async fn record(&self, ended: Ended, now: Timestamp) -> Result<Recorded, StoreError> {
+    async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError> {
         let vault = self.vault.clone();
         // A receiver that said stop is not asked again after a crash of the machine; anything else may be.
-        let durability =
-            if matches!(ended.verdict, Verdict::Off(_)) { Durability::Synced } else { Durability::Written };
+        let says_stop = ended.iter().any(|ended| matches!(ended.verdict, Verdict::Off(_)));
+        let durability = if says_stop { Durability::Synced } else { Durability::Written };
         let record = move |connection: &Connection| {
-            let Some(released) = deliveries::record(connection, &ended, now)? else {
-                return Ok(Recorded::Stale);
-            };
-            if ended.health == Health::Same && !matches!(ended.verdict, Verdict::Off(_) | Verdict::Exhausted)
-            {
-                return Ok(Recorded::Current { turned_off: None, released });
-            }
-            let subscription = deliveries::subscription_of(connection, &ended.id)?;
-            subscriptions::set_health(connection, &subscription, ended.health, now)?;
-            let mut turned_off = None;
-            if let Verdict::Off(reason) = ended.verdict
-                && subscriptions::turn_off(connection, &subscription, reason, now)?
-            {
-                turned_off = Some(Box::new(subscriptions::one(connection, &vault, &subscription)?));
-            }
-            if turned_off.is_some() || ended.verdict == Verdict::Exhausted {
-                audit::note(connection, &ended.note, now)?;
-            }
-            Ok(Recorded::Current { turned_off, released })
+            ended.iter().map(|ended| outcomes::record(connection, &vault, ended, now)).collect()
         };
         self.writer.write(durability, record).await
     }
