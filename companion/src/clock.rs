@@ -76,6 +76,16 @@ pub fn random_id_bytes() -> [u8; 10] {
     bytes
 }
 
+/// A random number that names a claim.
+///
+/// # Panics
+/// As [`random_id_bytes`].
+pub fn random_token() -> i64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the system gives randomness");
+    i64::from_le_bytes(bytes)
+}
+
 /// A random number in [0, 1), for jitter.
 pub fn random_fraction() -> f64 {
     let mut bytes = [0; 4];

@@ -12,6 +12,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::ahead::{self, Ahead, Ready};
 use crate::clock::random_id_bytes;
 use crate::condition::{Condition, View};
 use crate::lanes::Terms;
@@ -22,7 +23,9 @@ use crate::news;
 use crate::payload::{self, Shape, Wanted};
 use crate::retry::{Policy, later};
 use crate::sender::Access;
-use crate::store::{AuditEntry, NewDelivery, NewEvent, Note, Store, StoreError, SubscriptionQuery};
+use crate::store::{
+    AuditEntry, Claimed, Lease, NewDelivery, NewEvent, Note, Store, StoreError, SubscriptionQuery,
+};
 use crate::target::{Blocked, Guard};
 
 /// A subscription with all that can be worked out once instead of per delivery.
@@ -44,6 +47,8 @@ pub struct Entry {
     pub retry: Policy,
     /// The bounds of its lane.
     pub(crate) terms: Terms,
+    /// Whether its deliveries may be claimed as they are accepted.
+    pub ahead: Arc<Ahead>,
     patterns: Vec<Pattern>,
     condition: Option<Condition>,
 }
@@ -70,7 +75,34 @@ impl Entry {
             subscription: self.subscription.id.clone(),
             due_at: later(now, self.retry.first()),
             resource,
+            lease: None,
         }
+    }
+
+    /// Claims a new delivery, where its worker would do nothing else with it.
+    fn claim_ahead(
+        &self,
+        delivery: &mut NewDelivery,
+        event: &Arc<Event>,
+        lease: Lease,
+        now: Timestamp,
+    ) -> Option<Ready> {
+        if delivery.resource.is_some() || delivery.due_at > now || self.terms.rate.is_some() {
+            return None;
+        }
+        let place = self.ahead.place(event.size())?;
+        delivery.lease = Some(lease);
+        let claimed = Claimed {
+            id: delivery.id.clone(),
+            claim: lease.claim,
+            attempt_count: 0,
+            step: 0,
+            began_at: now,
+            sequence: None,
+            event: event.clone(),
+        };
+        let subscription = self.subscription.id.clone();
+        Some(Ready { subscription, claimed, lease_until: lease.until, place })
     }
 }
 
@@ -90,6 +122,7 @@ pub struct Directory {
     base_url: Option<String>,
     inner: RwLock<Inner>,
     changes: tokio::sync::Mutex<()>,
+    ahead: Arc<ahead::All>,
 }
 
 #[derive(Default)]
@@ -106,7 +139,8 @@ impl Directory {
     pub async fn load(store: &dyn Store, guard: Guard, defaults: Defaults) -> Result<Self, StoreError> {
         let Defaults { retry, base_url } = defaults;
         let changes = tokio::sync::Mutex::default();
-        let directory = Self { guard, retry, base_url, inner: RwLock::default(), changes };
+        let (inner, ahead) = (RwLock::default(), Arc::default());
+        let directory = Self { guard, retry, base_url, inner, changes, ahead };
         let mut after = None;
         loop {
             let page =
@@ -154,7 +188,9 @@ impl Directory {
         let condition = condition.map(|value| Condition::parse(value).unwrap_or_else(|_| Condition::never()));
         let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
         let shape = Shape::new(&wanted).map_err(|fault| format!("{}: {}", fault.pointer, fault.detail));
+        let old = self.get(&subscription.id);
         let entry = Arc::new(Entry {
+            ahead: old.map_or_else(|| Arc::new(Ahead::new(&self.ahead)), |old| old.ahead.clone()),
             subscription,
             hook,
             shape,
@@ -195,12 +231,35 @@ impl Directory {
 
     /// An event with a delivery for each subscription that is on at `now` and wants it.
     pub fn address(&self, event: Event, now: Timestamp) -> NewEvent {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted_by = inner.index.matching(&View::new(&event));
-        let entries = wanted_by.iter().filter_map(|id| inner.entries.get(id));
         let deliveries =
-            entries.filter(|entry| !entry.has_expired(now)).map(|entry| entry.delivery(&event, now));
-        NewEvent { deliveries: deliveries.collect(), event }
+            self.wanted_by(&event, now).iter().map(|entry| entry.delivery(&event, now)).collect();
+        NewEvent { deliveries, event: event.into() }
+    }
+
+    /// As [`Directory::address`], and what of it is claimed with `lease` for the worker of this process.
+    pub fn address_ahead(&self, event: Event, lease: Lease, now: Timestamp) -> (NewEvent, Vec<Ready>) {
+        let event = Arc::new(event);
+        let wanted_by = self.wanted_by(&event, now);
+        let (mut deliveries, mut ready) = (Vec::with_capacity(wanted_by.len()), Vec::new());
+        for entry in wanted_by {
+            let mut delivery = entry.delivery(&event, now);
+            ready.extend(entry.claim_ahead(&mut delivery, &event, lease, now));
+            deliveries.push(delivery);
+        }
+        (NewEvent { event, deliveries }, ready)
+    }
+
+    /// The subscriptions that are on at `now` and want an event.
+    fn wanted_by(&self, event: &Event, now: Timestamp) -> Vec<Arc<Entry>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let ids = inner.index.matching(&View::new(event));
+        let entries = ids.iter().filter_map(|id| inner.entries.get(id));
+        entries.filter(|entry| !entry.has_expired(now)).cloned().collect()
+    }
+
+    /// Ends claiming ahead, for a process that stops.
+    pub fn stop_ahead(&self) {
+        self.ahead.stop();
     }
 
     /// What is told of a subscription that goes off for a reason of ours.

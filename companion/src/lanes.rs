@@ -43,6 +43,10 @@ struct Lane {
     width: usize,
     claiming: bool,
     due: bool,
+    /// Deliveries that the worker holds for it, claimed ahead.
+    held: usize,
+    /// Whether the last turn was theirs.
+    held_last: bool,
     queued: bool,
     wake_at: Option<Timestamp>,
     /// Tokens taken for the claim under way.
@@ -51,6 +55,24 @@ struct Lane {
     failures: u32,
     /// Nothing is claimed before then.
     paused_until: Option<Timestamp>,
+}
+
+/// A lane's turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) id: SubscriptionId,
+    /// Deliveries at most.
+    pub(crate) limit: usize,
+    pub(crate) source: Source,
+}
+
+/// Where a turn's deliveries come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// They are to be claimed.
+    Store,
+    /// The worker holds them.
+    Held,
 }
 
 /// What a subscription says of its lane.
@@ -86,6 +108,23 @@ impl Lanes {
         self.enqueue(id);
     }
 
+    /// The worker holds `count` more deliveries for the subscription.
+    pub(crate) fn hold(&mut self, id: &SubscriptionId, count: usize) {
+        self.lane(id).held += count;
+        self.enqueue(id);
+    }
+
+    /// The worker holds none for the subscription any more.
+    pub(crate) fn hold_none(&mut self, id: &SubscriptionId) {
+        self.lane(id).held = 0;
+        self.settle(id);
+    }
+
+    /// Whether nothing is due of what the store has, and the receiver answers.
+    pub(crate) fn is_well(&self, id: &SubscriptionId) -> bool {
+        self.lanes.get(id).is_none_or(|lane| !lane.due && lane.failures == 0 && lane.paused_until.is_none())
+    }
+
     /// The subscription will have something due then.
     pub(crate) fn wake_at(&mut self, id: &SubscriptionId, at: Timestamp) {
         let lane = self.lane(id);
@@ -111,13 +150,9 @@ impl Lanes {
         None
     }
 
-    /// The next lane to serve at `now` and how many deliveries to claim for it; [`Lanes::claimed`] must follow. `terms` are
-    /// those of a lane.
-    pub(crate) fn next(
-        &mut self,
-        now: Timestamp,
-        terms: impl Fn(&SubscriptionId) -> Terms,
-    ) -> Option<(SubscriptionId, usize)> {
+    /// The next lane to serve at `now`, with how many deliveries; [`Lanes::claimed`] must follow, whatever their source.
+    /// What is held and what is due take turns, so neither waits for the end of the other. `terms` are those of a lane.
+    pub(crate) fn next(&mut self, now: Timestamp, terms: impl Fn(&SubscriptionId) -> Terms) -> Option<Turn> {
         while self.in_flight < limits::ATTEMPTS
             && self.bytes < limits::BYTES_IN_FLIGHT
             && self.claims < limits::CLAIMS
@@ -127,7 +162,7 @@ impl Lanes {
             let lane = self.lane(&id);
             lane.queued = false;
             let width = lane.width.min(terms.max_in_flight);
-            if lane.claiming || !lane.due || lane.in_flight >= width {
+            if lane.claiming || !lane.has_work() || lane.in_flight >= width {
                 continue;
             }
             if let Some(until) = lane.paused_until.filter(|until| *until > now) {
@@ -135,6 +170,11 @@ impl Lanes {
                 continue;
             }
             let mut limit = (width - lane.in_flight).min(room);
+            let source =
+                if lane.held > 0 && !(lane.due && lane.held_last) { Source::Held } else { Source::Store };
+            if source == Source::Held {
+                limit = limit.min(lane.held);
+            }
             if let Some(rate) = terms.rate {
                 match self.bucket(&id, rate, now).take(limit, rate, now) {
                     Ok(taken) => limit = taken,
@@ -148,8 +188,12 @@ impl Lanes {
             let lane = self.lane(&id);
             lane.reserved = if terms.rate.is_some() { limit } else { 0 };
             lane.claiming = true;
-            lane.due = false;
-            return Some((id, limit));
+            lane.held_last = source == Source::Held;
+            match source {
+                Source::Held => lane.held -= limit,
+                Source::Store => lane.due = false,
+            }
+            return Some(Turn { id, limit, source });
         }
         None
     }
@@ -229,7 +273,7 @@ impl Lanes {
     /// Queues a lane that has work and room, and forgets one that has neither work nor a timer, nor anything to remember.
     fn settle(&mut self, id: &SubscriptionId) {
         let lane = self.lane(id);
-        if lane.due {
+        if lane.has_work() {
             self.enqueue(id);
         } else if lane.in_flight == 0
             && !lane.claiming
@@ -265,6 +309,8 @@ impl Lanes {
             width,
             claiming: false,
             due: false,
+            held: 0,
+            held_last: false,
             queued: false,
             wake_at: None,
             reserved: 0,
@@ -294,6 +340,10 @@ impl Lane {
         }
     }
 
+    fn has_work(&self) -> bool {
+        self.due || self.held > 0
+    }
+
     fn is_paused(&self, now: Timestamp) -> bool {
         self.paused_until.is_some_and(|until| until > now)
     }
@@ -315,7 +365,7 @@ mod tests {
     /// Asks for the next lane at a second, all lanes having the same terms.
     fn next(lanes: &mut Lanes, second: i64, terms: Terms) -> Option<(String, usize)> {
         lanes.tick(at(second));
-        lanes.next(at(second), |_| terms).map(|(id, limit)| (id.0, limit))
+        lanes.next(at(second), |_| terms).map(|turn| (turn.id.0, turn.limit))
     }
 
     fn finish(lanes: &mut Lanes, name: &str, answer: Answer, second: i64) {
@@ -499,7 +549,7 @@ mod tests {
                     Step::Pass(seconds) => { now += seconds; lanes.tidy(at(now)); }
                     Step::Serve { backlog } => {
                         lanes.tick(at(now));
-                        if let Some((served, limit)) = lanes.next(at(now), |id| terms(number(id))) {
+                        if let Some(Turn { id: served, limit, .. }) = lanes.next(at(now), |id| terms(number(id))) {
                             let lane = number(&served);
                             let count = backlog.min(limit);
                             prop_assert!(limit >= 1 && under_way[lane] + limit <= terms(lane).max_in_flight);
@@ -532,7 +582,7 @@ mod tests {
                 }
             }
             lanes.tick(at(now + 1_000));
-            while let Some((served, _)) = lanes.next(at(now + 1_000), |id| terms(number(id))) {
+            while let Some(Turn { id: served, .. }) = lanes.next(at(now + 1_000), |id| terms(number(id))) {
                 owed[number(&served)] = false;
                 lanes.claimed(&served, (0, 0), false, None);
             }

@@ -32,6 +32,7 @@ pub mod target;
 pub mod vault;
 
 // The truth, and what is known of it in memory.
+pub mod ahead;
 pub mod directory;
 pub mod feed;
 pub mod queue;

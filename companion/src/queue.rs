@@ -1,32 +1,55 @@
-//! Wakes the worker: which subscriptions have deliveries due.
+//! Wakes the worker: which subscriptions have deliveries due, and which deliveries are claimed for it already.
 //!
-//! It carries names only and may forget them: the database keeps the truth, and the sweep finds what was missed. Waking
-//! a subscription twice is waking it once, so the queue is bounded by the subscriptions there are.
+//! It may forget all of it: the database keeps the truth, and the sweep finds what was missed. Waking a subscription twice
+//! is waking it once, so the names are bounded by the subscriptions there are, and the deliveries by [`crate::ahead`].
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::ahead::Ready;
 use crate::model::SubscriptionId;
 
 /// The embedded queue, inside one process.
 #[derive(Default)]
 pub struct Queue {
-    waiting: Mutex<HashSet<SubscriptionId>>,
+    waiting: Mutex<Arrived>,
     arrived: Notify,
+}
+
+/// What has come since it was last asked for.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// Subscriptions with deliveries due.
+    pub woken: HashSet<SubscriptionId>,
+    /// Deliveries to send, in the order of their acceptance.
+    pub ready: Vec<Ready>,
 }
 
 impl Queue {
     /// Says that these have deliveries due.
     pub fn publish(&self, subscriptions: impl IntoIterator<Item = SubscriptionId>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(subscriptions);
+        self.hand_over(Vec::new(), subscriptions);
+    }
+
+    /// Hands deliveries over that were claimed as they were accepted, and says which subscriptions have others due.
+    pub fn hand_over(&self, ready: Vec<Ready>, subscriptions: impl IntoIterator<Item = SubscriptionId>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.woken.extend(subscriptions);
+        waiting.ready.extend(ready);
+        drop(waiting);
         self.arrived.notify_one();
     }
 
-    /// Waits for the next names; there may be none. One receiver only.
-    pub async fn receive(&self) -> HashSet<SubscriptionId> {
+    /// Waits for what comes next; that may be nothing. One receiver only.
+    pub async fn receive(&self) -> Arrived {
         self.arrived.notified().await;
+        self.take()
+    }
+
+    /// What has come so far.
+    pub fn take(&self) -> Arrived {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -41,10 +64,10 @@ mod tests {
         let id = |name: &str| SubscriptionId(name.to_owned());
         queue.publish([id("a"), id("b")]);
         queue.publish([id("a")]);
-        let mut received: Vec<_> = queue.receive().await.into_iter().collect();
+        let mut received: Vec<_> = queue.receive().await.woken.into_iter().collect();
         received.sort();
         assert_eq!(received, [id("a"), id("b")]);
         queue.publish([id("c")]);
-        assert_eq!(queue.receive().await.len(), 1);
+        assert_eq!(queue.receive().await.woken.len(), 1);
     }
 }

@@ -125,7 +125,7 @@ mod tests {
             extensions: Default::default(),
         };
         let batch = (0..2 * limits::PRUNE_CHUNK + 1)
-            .map(|number| NewEvent { event: event(number), deliveries: Vec::new() });
+            .map(|number| NewEvent { event: event(number).into(), deliveries: Vec::new() });
         store.accept(batch.collect(), start()).await.unwrap();
         let clock = Arc::new(ManualClock::at(start()));
         let metrics = Arc::default();

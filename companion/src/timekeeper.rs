@@ -125,8 +125,12 @@ mod tests {
             subscription: subscription.clone(),
             due_at: due,
             resource: None,
+            lease: None,
         };
-        store.accept(vec![NewEvent { event, deliveries: vec![delivery] }], accepted).await.unwrap();
+        store
+            .accept(vec![NewEvent { event: event.into(), deliveries: vec![delivery] }], accepted)
+            .await
+            .unwrap();
         let (clock, queue) = (Arc::new(ManualClock::at(now)), Arc::new(Queue::default()));
         let timekeeper = Timekeeper {
             store: store.clone(),
@@ -139,7 +143,7 @@ mod tests {
             // Tokio's time is paused, so this takes none; the timekeeper has looked at the clock meanwhile.
             tokio::time::sleep(2 * limits::CLOCK_EVERY).await;
             clock.set(set);
-            assert!(queue.receive().await.contains(&subscription));
+            assert!(queue.receive().await.woken.contains(&subscription));
             stop.send(true).unwrap();
         };
         tokio::join!(timekeeper.run(stopped), set_clock);

@@ -103,7 +103,7 @@ fn new_event(id: &str, subscriptions: &[&str]) -> NewEvent {
     };
     let deliveries =
         subscriptions.iter().map(|name| delivery(&format!("dlv_{id}_{name}"), name, 0)).collect();
-    NewEvent { event, deliveries }
+    NewEvent { event: event.into(), deliveries }
 }
 
 fn delivery(id: &str, subscription: &str, due_at: i64) -> NewDelivery {
@@ -112,6 +112,7 @@ fn delivery(id: &str, subscription: &str, due_at: i64) -> NewDelivery {
         subscription: sub(subscription),
         due_at: at(due_at),
         resource: None,
+        lease: None,
     }
 }
 
@@ -166,7 +167,7 @@ async fn a_repeat_changes_nothing_even_within_one_batch() {
     bench.accept("1", &["a"]).await;
     let again = NewEvent { deliveries: vec![delivery("dlv_other", "a", 0)], ..new_event("1", &[]) };
     let mut elsewhere = new_event("1", &[]);
-    elsewhere.event.source = "/elsewhere".into();
+    Arc::make_mut(&mut elsewhere.event).source = "/elsewhere".into();
     let batch = vec![again, new_event("2", &[]), new_event("2", &[]), elsewhere];
     let acceptances = bench.store.accept(batch, at(0)).await.unwrap();
     use Acceptance::{Accepted, Repeated};
@@ -194,6 +195,33 @@ async fn no_two_claims_hold_the_same_delivery_and_a_lease_that_runs_out_is_due_a
         Recorded::Current { turned_off: None, released: false }
     ));
     assert!(matches!(bench.record(&again[0], 200, Verdict::Delivered, 61).await, Recorded::Stale));
+}
+
+#[tokio::test]
+async fn a_delivery_may_be_claimed_as_it_is_accepted_and_is_due_once_its_claim_ends() {
+    let bench = Bench::new();
+    let lease = Lease { claim: 7, until: at(60) };
+    let mut event = new_event("1", &["a", "b", "c", "d"]);
+    event.deliveries[..3].iter_mut().for_each(|delivery| delivery.lease = Some(lease));
+    event.deliveries[3] = NewDelivery { resource: Some("/contacts/1".into()), ..event.deliveries[2].clone() };
+    event.deliveries[3].id = DeliveryId("dlv_waits".into());
+    event.deliveries[2].resource = Some("/contacts/1".into());
+    let ids: Vec<_> = event.deliveries.iter().map(|delivery| delivery.id.clone()).collect();
+    bench.store.accept(vec![event], at(0)).await.unwrap();
+    for name in ["a", "b", "c"] {
+        assert!(bench.claim(name, 9, 59).await.is_empty(), "{name} is claimed already");
+    }
+    bench.store.release(vec![(ids[0].clone(), 7), (ids[1].clone(), 8)], at(1)).await.unwrap();
+    let again = bench.claim("a", 9, 1).await;
+    assert_eq!((again.len(), again[0].attempt_count, again[0].began_at), (1, 0, at(0)));
+    assert!(bench.claim("b", 9, 1).await.is_empty(), "it was released by another claim's token");
+    assert_eq!(bench.store.due().await.unwrap().len(), 3);
+    bench.store.release(vec![(ids[3].clone(), 7)], at(1)).await.unwrap();
+    assert!(bench.claim("c", 9, 1).await.is_empty(), "what waits for an earlier one is claimed by nobody");
+    assert_eq!(bench.claim("c", 9, 60).await.len(), 1);
+    let held = Claimed { id: ids[1].clone(), claim: 7, ..again[0].clone() };
+    assert!(matches!(bench.record(&held, 200, Verdict::Delivered, 2).await, Recorded::Current { .. }));
+    assert_eq!(bench.status(&ids[1]).await, DeliveryStatus::Delivered);
 }
 
 #[tokio::test]
@@ -388,15 +416,13 @@ async fn a_large_backlog_is_claimed_in_bounded_bites() {
     let bench = Bench::new();
     let mut large = new_event("1", &["a"]);
     let previous = format!("\"{}\"", "a".repeat(2 << 20));
-    large
-        .event
-        .extensions
-        .insert("previous".into(), serde_json::value::RawValue::from_string(previous).unwrap());
-    large.event.data = Some(Bytes::from(vec![b'1'; 1 << 20]));
+    let event = Arc::make_mut(&mut large.event);
+    event.extensions.insert("previous".into(), serde_json::value::RawValue::from_string(previous).unwrap());
+    event.data = Some(Bytes::from(vec![b'1'; 1 << 20]));
     let mut batch = vec![large.clone()];
     for id in ["2", "3"] {
         let mut next = large.clone();
-        next.event.id = id.into();
+        Arc::make_mut(&mut next.event).id = id.into();
         next.deliveries[0].id = DeliveryId(format!("dlv_{id}"));
         batch.push(next);
     }

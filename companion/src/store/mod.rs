@@ -75,7 +75,8 @@ pub trait Store: Housekeeping {
     async fn subscriptions(&self, query: SubscriptionQuery) -> Result<Vec<Subscription>, StoreError>;
 
     /// Writes events and their deliveries in one transaction. They are on disk (fsync) when it returns, in the order
-    /// given; on an error nothing is. A delivery whose resource has an earlier one pending waits for it.
+    /// given; on an error nothing is. A delivery whose resource has an earlier one pending waits for it; one with a lease is
+    /// claimed already.
     async fn accept(&self, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Acceptance>, StoreError>;
 
     /// Leases up to `limit` due deliveries of a subscription until `lease_until`. No two claims hold the same delivery.
@@ -89,6 +90,8 @@ pub trait Store: Housekeeping {
     /// Writes attempts and what they mean, and ends their leases, in one transaction; says of each what became of it. Where
     /// a delivery has ended, the next one of its resource is due.
     async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError>;
+    /// Ends claims that will not be used: what they held is due at once. Those not held any more are passed over.
+    async fn release(&self, claims: Vec<(DeliveryId, i64)>, now: Timestamp) -> Result<(), StoreError>;
     /// Ends all leases at once, and makes due what waits too long or for nobody: only for a store with a single process, at
     /// its start, when no attempt can be under way. Returns how many deliveries that were.
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError>;

@@ -1,5 +1,7 @@
 //! What goes into a store and comes out of it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::model::{
@@ -12,7 +14,7 @@ use crate::retry::Verdict;
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// Its deliveries, one per matching subscription.
     pub deliveries: Vec<NewDelivery>,
 }
@@ -28,6 +30,17 @@ pub struct NewDelivery {
     pub due_at: Timestamp,
     /// Whose events are delivered in order; `None` where order does not matter.
     pub resource: Option<String>,
+    /// Claims it at once; only where order does not matter.
+    pub lease: Option<Lease>,
+}
+
+/// A claim as it is made with its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The claim's token.
+    pub claim: i64,
+    /// When it ends.
+    pub until: Timestamp,
 }
 
 /// A change that somebody made, with what is told of it: all of it in the change's own transaction.
@@ -149,12 +162,10 @@ pub struct Claimed {
     pub step: u32,
     /// When this round began.
     pub began_at: Timestamp,
-    /// Place of the event in the order of acceptance.
-    pub seq: i64,
-    /// Whether it belongs to a resource whose events are delivered in order.
-    pub ordered: bool,
+    /// Place of the event in the order of acceptance, where the events of its resource are delivered in order.
+    pub sequence: Option<i64>,
     /// What to deliver.
-    pub event: Event,
+    pub event: Arc<Event>,
 }
 
 /// Answer to [`Store::claim`].

@@ -82,10 +82,7 @@ impl Worker {
 
     async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, Bytes) {
         let parcel = match is_its_own(entry, claimed) {
-            true => {
-                let sequence = claimed.ordered.then_some(claimed.seq);
-                parcel(entry, &claimed.event, &claimed.id, sequence, &self.keys.all(), now)
-            }
+            true => parcel(entry, &claimed.event, &claimed.id, claimed.sequence, &self.keys.all(), now),
             false => Err(NOT_ITS_TENANT.into()),
         };
         match parcel {

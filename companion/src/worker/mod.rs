@@ -4,6 +4,7 @@
 //! under a lease before it is sent, so a crash at any point leaves it to be sent again, never lost. An attempt whose
 //! record the store refuses is sent again too: at least once.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::ahead::Ready;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::keys::SigningKeys;
-use crate::lanes::{Lanes, Terms};
+use crate::lanes::{Answer, Lanes, Source, Terms, Turn};
 use crate::limits;
-use crate::model::{Subscription, SubscriptionId, SubscriptionStatus};
-use crate::queue::Queue;
+use crate::model::{DeliveryId, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::queue::{Arrived, Queue};
 use crate::retry::later;
 use crate::sender::Sender;
 use crate::store::{Claimed, Claims, Store, StoreError};
@@ -54,7 +56,7 @@ pub struct Worker {
 /// What a task reports to the loop.
 enum News {
     Claimed { id: SubscriptionId, claims: Claims },
-    Attempted(Attempted),
+    Attempted(Box<Attempted>),
     Recorded { finished: Vec<Finished>, now: Timestamp },
     Swept { due: Vec<(SubscriptionId, Timestamp)>, now: Timestamp },
 }
@@ -68,17 +70,18 @@ struct Finished {
 
 /// What an attempt says of its receiver, and when its lane is to be looked at again.
 struct Done {
-    answer: crate::lanes::Answer,
+    answer: Answer,
     /// When to look at the lane again, where that is known.
     retry_at: Option<Timestamp>,
     /// When the receiver wants the next attempt at the earliest.
     not_before: Option<Timestamp>,
 }
 
-/// What the loop knows: whose turn it is, and what is to be recorded.
+/// What the loop knows: whose turn it is, what was claimed ahead of it, and what is to be recorded.
 struct Desk {
     worker: Arc<Worker>,
     lanes: Lanes,
+    held: HashMap<SubscriptionId, VecDeque<Ready>>,
     recording: Recording,
     report: mpsc::UnboundedSender<News>,
 }
@@ -87,8 +90,7 @@ impl Worker {
     /// Runs until `stop` turns true, then waits for the attempts under way, at most [`limits::DRAIN`].
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let (report, mut news) = mpsc::unbounded_channel();
-        let mut desk =
-            Desk { worker: self.clone(), lanes: Lanes::default(), recording: Recording::default(), report };
+        let mut desk = Desk::new(self.clone(), report);
         let mut sweep = tokio::time::interval(limits::SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
@@ -96,7 +98,7 @@ impl Worker {
             let next_timer = desk.lanes.tick(now);
             desk.take_turns(now);
             tokio::select! {
-                ids = self.queue.receive() => ids.iter().for_each(|id| desk.lanes.wake(id)),
+                arrived = self.queue.receive() => desk.take_up(arrived),
                 Some(first) = news.recv() => desk.take_in_all(first, &mut news),
                 () = until(next_timer, now) => {}
                 _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(desk.report.clone()))),
@@ -130,6 +132,13 @@ impl Worker {
             Claims { next_due_at: Some(later(now, STORE_PAUSE)), ..Claims::default() }
         });
         let _ = report.send(News::Claimed { id, claims });
+    }
+
+    /// Ends claims that are not used; where that fails their leases run out.
+    async fn release(&self, claims: Vec<(DeliveryId, i64)>) {
+        if let Err(error) = self.store.release(claims, self.clock.now()).await {
+            self.store_failed(&error, "claims were not released; they run out");
+        }
     }
 
     /// The bounds of a subscription's lane.
@@ -181,11 +190,22 @@ impl Worker {
 }
 
 impl Desk {
+    fn new(worker: Arc<Worker>, report: mpsc::UnboundedSender<News>) -> Self {
+        let (lanes, held, recording) = Default::default();
+        Self { worker, lanes, held, recording, report }
+    }
+
     /// Begins all that may begin.
     fn take_turns(&mut self, now: Timestamp) {
         let worker = self.worker.clone();
-        while let Some((id, limit)) = self.lanes.next(now, |id| worker.terms(id)) {
-            tokio::spawn(worker.clone().serve(id, limit, self.report.clone()));
+        while let Some(Turn { id, limit, source }) = self.lanes.next(now, |id| worker.terms(id)) {
+            match source {
+                Source::Held => self.send_held(&id, limit, now),
+                Source::Store => {
+                    self.close_ahead(&id);
+                    tokio::spawn(worker.clone().serve(id, limit, self.report.clone()));
+                }
+            }
         }
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         worker.metrics.breakers_open.set(gauge(self.lanes.open_breakers()));
@@ -206,11 +226,22 @@ impl Desk {
             News::Claimed { id, claims: Claims { claimed, more, next_due_at, failing_since } } => {
                 let bytes = claimed.iter().map(|claimed| claimed.event.size()).sum();
                 self.lanes.claimed(&id, (claimed.len(), bytes), more, next_due_at);
+                if !more && failing_since.is_none() && self.lanes.is_well(&id) {
+                    self.worker.directory.get(&id).inspect(|entry| entry.ahead.open());
+                }
                 for delivery in claimed {
                     self.attempt(id.clone(), delivery, failing_since);
                 }
             }
-            News::Attempted(attempted) => self.recording.add(attempted),
+            News::Attempted(attempted) => {
+                if attempted.answer != Answer::Taken {
+                    self.close_ahead(&attempted.subscription);
+                }
+                if attempted.answer == Answer::Failed {
+                    self.give_back(&attempted.subscription);
+                }
+                self.recording.add(*attempted);
+            }
             News::Recorded { finished, now } => {
                 self.recording.has_ended();
                 for Finished { id, bytes, done: Done { answer, retry_at, not_before } } in finished {
@@ -224,18 +255,79 @@ impl Desk {
         }
     }
 
+    /// Takes up what the queue brought.
+    fn take_up(&mut self, arrived: Arrived) {
+        arrived.woken.iter().for_each(|id| self.lanes.wake(id));
+        for ready in arrived.ready {
+            self.lanes.hold(&ready.subscription, 1);
+            self.held.entry(ready.subscription.clone()).or_default().push_back(ready);
+        }
+    }
+
+    /// Sends deliveries that were claimed ahead; none where their lease may not last, or nothing is to be sent any more.
+    fn send_held(&mut self, id: &SubscriptionId, limit: usize, now: Timestamp) {
+        let entry = self.worker.directory.get(id);
+        let is_on = entry.is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
+        let held = self.held.entry(id.clone()).or_default();
+        let last_safe = later(now, limits::ATTEMPT * 2);
+        let ready: Vec<Ready> = match is_on && held.front().is_some_and(|ready| ready.lease_until > last_safe)
+        {
+            true => held.drain(..limit.min(held.len())).collect(),
+            false => Vec::new(),
+        };
+        let bytes = ready.iter().map(|ready| ready.claimed.event.size()).sum();
+        self.lanes.claimed(id, (ready.len(), bytes), false, None);
+        if ready.is_empty() {
+            self.close_ahead(id);
+            self.give_back(id);
+        }
+        for Ready { claimed, .. } in ready {
+            self.attempt(id.clone(), claimed, None);
+        }
+    }
+
+    /// What comes for a subscription from now on goes by the store.
+    fn close_ahead(&self, id: &SubscriptionId) {
+        self.worker.directory.get(id).inspect(|entry| entry.ahead.close());
+    }
+
+    /// Ends the claims of what is held for a subscription, and wakes its lane when that is done.
+    fn give_back(&mut self, id: &SubscriptionId) {
+        let claims = self.take_held(id);
+        if claims.is_empty() {
+            return;
+        }
+        let (worker, id) = (self.worker.clone(), id.clone());
+        tokio::spawn(async move {
+            worker.release(claims).await;
+            worker.queue.publish([id]);
+        });
+    }
+
+    fn take_held(&mut self, id: &SubscriptionId) -> Vec<(DeliveryId, i64)> {
+        let held = self.held.remove(id).unwrap_or_default();
+        self.lanes.hold_none(id);
+        held.into_iter().map(|ready| (ready.claimed.id, ready.claimed.claim)).collect()
+    }
+
     /// Begins an attempt of a claimed delivery.
     fn attempt(&self, id: SubscriptionId, delivery: Claimed, failing_since: Option<Timestamp>) {
         let (worker, report) = (self.worker.clone(), self.report.clone());
         tokio::spawn(async move {
             let attempted = worker.deliver(id, delivery, failing_since).await;
-            let _ = report.send(News::Attempted(attempted));
+            let _ = report.send(News::Attempted(Box::new(attempted)));
         });
     }
 
-    /// Waits for what is under way, claims that were begun included.
+    /// Waits for what is under way, claims that were begun included; what is held is due again for whoever comes next.
     async fn drain(mut self, mut news: mpsc::UnboundedReceiver<News>) {
         let deadline = Instant::now() + limits::DRAIN;
+        self.worker.directory.stop_ahead();
+        let late = self.worker.queue.take();
+        self.take_up(late);
+        let ids: Vec<_> = self.held.keys().cloned().collect();
+        let held = ids.iter().flat_map(|id| self.take_held(id)).collect();
+        self.worker.release(held).await;
         while self.lanes.is_busy()
             && let Ok(Some(next)) = tokio::time::timeout_at(deadline, news.recv()).await
         {

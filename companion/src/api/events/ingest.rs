@@ -15,10 +15,13 @@ use serde::Serialize;
 use super::super::error::Problem;
 use super::super::request::{ingest_permit, read_body};
 use super::super::{ACK, Api};
+use crate::ahead::Ready;
+use crate::clock::random_token;
 use crate::cloudevents::{self, Refusal};
 use crate::limits;
 use crate::model::Event;
-use crate::store::{Acceptance, NewEvent};
+use crate::retry::later;
+use crate::store::{Acceptance, Lease, NewEvent, StoreError};
 use crate::telemetry::Metrics;
 
 /// What became of each event of a request.
@@ -44,7 +47,9 @@ pub(in crate::api) async fn ingest(
     let now = api.clock.now();
     let (mut receipt, events) = read_events(&headers, body, now)?;
     let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
-    let acceptances = accept(&api, events, now).await?;
+    // On its own, because a caller that hangs up now must not keep from the worker what is about to be on disk.
+    let accepting = tokio::spawn(accept(api.clone(), events, now));
+    let acceptances = accepting.await.map_err(|error| StoreError::Unavailable(error.into()))??;
     for (id, acceptance) in ids.into_iter().zip(acceptances) {
         match acceptance {
             Acceptance::Accepted => receipt.accepted.push(id),
@@ -131,22 +136,31 @@ fn is_traceparent(text: &str) -> bool {
         && parts[1..3].iter().all(|part| is_id(part))
 }
 
-async fn accept(api: &Api, events: Vec<Event>, now: Timestamp) -> Result<Vec<Acceptance>, Problem> {
+/// Writes events and their deliveries, and hands these to the worker.
+async fn accept(api: Arc<Api>, events: Vec<Event>, now: Timestamp) -> Result<Vec<Acceptance>, StoreError> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let events: Vec<NewEvent> = events.into_iter().map(|event| api.directory.address(event, now)).collect();
-    let wanted_by: Vec<Vec<_>> = events
-        .iter()
-        .map(|event| event.deliveries.iter().map(|delivery| delivery.subscription.clone()).collect())
-        .collect();
+    let lease = Lease { claim: random_token(), until: later(now, limits::LEASE) };
+    let addressed = events.into_iter().map(|event| api.directory.address_ahead(event, lease, now));
+    let (events, ahead): (Vec<NewEvent>, Vec<Vec<Ready>>) = addressed.unzip();
+    let (mut wake, mut count) = (Vec::with_capacity(events.len()), 0);
+    for event in &events {
+        let due = event.deliveries.iter().filter(|delivery| delivery.lease.is_none());
+        wake.push(due.map(|delivery| delivery.subscription.clone()).collect::<Vec<_>>());
+    }
     let acceptances = api.store.accept(events, now).await?;
     api.feed.wake();
-    let accepted =
-        acceptances.iter().zip(wanted_by).filter(|(acceptance, _)| **acceptance == Acceptance::Accepted);
-    let woken: Vec<_> = accepted.flat_map(|(_, ids)| ids).collect();
-    Metrics::count(&api.metrics.deliveries, "status", "pending", woken.len() as u64);
-    api.queue.publish(woken);
+    let (mut ready, mut woken) = (Vec::with_capacity(ahead.len()), Vec::new());
+    for ((acceptance, ahead), wake) in acceptances.iter().zip(ahead).zip(wake) {
+        if *acceptance == Acceptance::Accepted {
+            count += ahead.len() + wake.len();
+            ready.extend(ahead);
+            woken.extend(wake);
+        }
+    }
+    Metrics::count(&api.metrics.deliveries, "status", "pending", count as u64);
+    api.queue.hand_over(ready, woken);
     Ok(acceptances)
 }
 

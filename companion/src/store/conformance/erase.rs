@@ -7,8 +7,8 @@ use crate::model::{Replay, ReplayKind, ReplayRange, ReplayStatus};
 /// Accepts an event of a tenant about a subject, with deliveries where the order of that subject matters.
 async fn accepted(bench: &Bench, id: &str, subject: Option<&str>, tenant: &str, subscriptions: &[&str]) {
     let mut event = new_event(id, subscriptions);
-    event.event.subject = subject.map(str::to_owned);
-    event.event.tenant = Some(tenant.to_owned());
+    Arc::make_mut(&mut event.event).subject = subject.map(str::to_owned);
+    Arc::make_mut(&mut event.event).tenant = Some(tenant.to_owned());
     event.deliveries.iter_mut().for_each(|delivery| delivery.resource = subject.map(str::to_owned));
     assert_eq!(bench.store.accept(vec![event], at(0)).await.unwrap(), [Acceptance::Accepted]);
 }
@@ -117,9 +117,9 @@ async fn an_event_of_ours_that_repeats_the_subject_is_erased_too() {
     let bench = Bench::new();
     for (id, about) in [("7", "/contacts/7"), ("70", "/contacts/70")] {
         let mut news = new_event(id, &[]);
-        news.event.event_type = "gatehook.delivery.exhausted".into();
-        news.event.subject = Some("/v1/deliveries/dlv_1".into());
-        news.event.data = Some(format!(r#"{{"event":{{"subject":"{about}"}}}}"#).into());
+        Arc::make_mut(&mut news.event).event_type = "gatehook.delivery.exhausted".into();
+        Arc::make_mut(&mut news.event).subject = Some("/v1/deliveries/dlv_1".into());
+        Arc::make_mut(&mut news.event).data = Some(format!(r#"{{"event":{{"subject":"{about}"}}}}"#).into());
         bench.store.accept(vec![news], at(0)).await.unwrap();
     }
     erase(&bench, subject("/contacts/7"), 9).await;
@@ -194,10 +194,10 @@ async fn nothing_of_what_was_erased_is_left_in_any_file() {
         let mut event = new_event(&format!("{number:02}"), &["a", "b"]);
         if number % 2 == 0 {
             // Small ones share a page with others, large ones fill pages of their own.
-            event.event.data =
+            Arc::make_mut(&mut event.event).data =
                 Some(format!("\"{}\"", text.repeat(if number % 4 == 0 { 1 } else { 900 })).into());
         }
-        event.event.subject = Some(about.clone());
+        Arc::make_mut(&mut event.event).subject = Some(about.clone());
         event.deliveries.iter_mut().for_each(|delivery| delivery.resource = Some(about.clone()));
         bench.store.accept(vec![event], at(number)).await.unwrap();
         for claimed in bench.claim("b", 99, 99).await {

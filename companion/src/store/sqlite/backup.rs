@@ -111,8 +111,9 @@ mod tests {
             subscription: SubscriptionId("sub_1".into()),
             due_at: now,
             resource: None,
+            lease: None,
         };
-        store.accept(vec![NewEvent { event, deliveries: vec![delivery] }], now).await.unwrap();
+        store.accept(vec![NewEvent { event: event.into(), deliveries: vec![delivery] }], now).await.unwrap();
     }
 
     fn count(copied: &Copied, what: &str) -> u64 {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
 use super::{events, micros, subscriptions, time};
+use crate::clock::random_token;
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
 use crate::store::{Claimed, Claims, DeliveryQuery, NewDelivery, StoreError};
 
@@ -27,7 +28,7 @@ pub(super) fn create(
     seq: i64,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let NewDelivery { id, subscription, due_at, resource } = delivery;
+    let NewDelivery { id, subscription, due_at, resource, lease } = delivery;
     let waits = match resource {
         None => false,
         Some(resource) => connection
@@ -36,10 +37,12 @@ pub(super) fn create(
             )?
             .exists((subscription.as_str(), resource))?,
     };
-    let due_at = if waits { WAITING } else { micros(*due_at) };
-    let insert = "INSERT INTO deliveries (id, event_seq, subscription_id, status, due_at, created_at, resource) \
-                  VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6)";
-    let values = (id.as_str(), seq, subscription.as_str(), due_at, micros(now), resource);
+    let lease = lease.as_ref().filter(|_| !waits);
+    let due_at = if waits { WAITING } else { micros(lease.map_or(*due_at, |lease| lease.until)) };
+    let claim = lease.map(|lease| lease.claim);
+    let insert = "INSERT INTO deliveries (id, event_seq, subscription_id, status, due_at, created_at, resource, claim) \
+                  VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7)";
+    let values = (id.as_str(), seq, subscription.as_str(), due_at, micros(now), resource, claim);
     connection.prepare_cached(insert)?.execute(values)?;
     Ok(())
 }
@@ -52,12 +55,12 @@ pub(super) fn claim(
     lease_until: Timestamp,
 ) -> Result<Claims, StoreError> {
     let sql = format!(
-        "SELECT {}, d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), d.event_seq, d.resource IS NOT NULL \
+        "SELECT {}, d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), IIF(d.resource IS NULL, NULL, d.event_seq) \
          FROM deliveries d JOIN events e ON e.seq = d.event_seq \
          WHERE d.subscription_id = ?1 AND d.status = 'pending' AND d.due_at <= ?2 ORDER BY d.due_at LIMIT ?3",
         events::COLUMNS
     );
-    let token = token()?;
+    let token = random_token();
     let (mut claimed, mut bytes, mut more) = (Vec::with_capacity(limit), 0, false);
     {
         let mut select = connection.prepare_cached(&sql)?;
@@ -77,9 +80,8 @@ pub(super) fn claim(
                 attempt_count: row.get(10)?,
                 step: row.get(11)?,
                 began_at: time(row.get(12)?),
-                seq: row.get(13)?,
-                ordered: row.get(14)?,
-                event,
+                sequence: row.get(13)?,
+                event: event.into(),
             });
         }
     }
@@ -96,19 +98,26 @@ pub(super) fn claim(
     Ok(Claims { claimed, more, next_due_at, failing_since })
 }
 
-fn token() -> Result<i64, StoreError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| StoreError::Unavailable(anyhow::anyhow!("no randomness: {error}")))?;
-    Ok(i64::from_le_bytes(bytes))
-}
-
 pub(super) fn subscription_of(
     connection: &Connection,
     id: &DeliveryId,
 ) -> Result<SubscriptionId, StoreError> {
     let sql = "SELECT subscription_id FROM deliveries WHERE id = ?1";
     Ok(SubscriptionId(connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))?))
+}
+
+pub(super) fn release(
+    connection: &Connection,
+    claims: &[(DeliveryId, i64)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql =
+        "UPDATE deliveries SET claim = NULL, due_at = ?3 WHERE id = ?1 AND claim = ?2 AND status = 'pending'";
+    let mut update = connection.prepare_cached(sql)?;
+    for (id, claim) in claims {
+        update.execute((id.as_str(), claim, micros(now)))?;
+    }
+    Ok(())
 }
 
 pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<usize, StoreError> {

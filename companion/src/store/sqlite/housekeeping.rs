@@ -203,8 +203,9 @@ mod tests {
             subscription: SubscriptionId("sub_1".into()),
             due_at: Timestamp::UNIX_EPOCH,
             resource: None,
+            lease: None,
         }];
-        NewEvent { event, deliveries }
+        NewEvent { event: event.into(), deliveries }
     }
 
     #[tokio::test]

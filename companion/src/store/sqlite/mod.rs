@@ -250,6 +250,11 @@ impl Store for SqliteStore {
         self.writer.write(durability, record).await
     }
 
+    async fn release(&self, claims: Vec<(DeliveryId, i64)>, now: Timestamp) -> Result<(), StoreError> {
+        let release = move |connection: &Connection| deliveries::release(connection, &claims, now);
+        self.writer.write(Durability::Written, release).await
+    }
+
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError> {
         let release = move |connection: &Connection| {
             Ok(deliveries::release_all(connection, now)? + housekeeping::put_right(connection, now)?)

@@ -13,6 +13,8 @@ use crate::target::Guard;
 use crate::testing::{Folder, ManualClock, Receiver};
 use crate::vault::Vault;
 
+mod ahead;
+
 struct Bench {
     worker: Arc<Worker>,
     clock: Arc<ManualClock>,
@@ -74,8 +76,9 @@ impl Bench {
         let delivery = DeliveryId(format!("dlv_{subscription}_{id}"));
         let now = self.clock.now();
         let (subscription, id) = (subscription.clone(), delivery.clone());
-        let deliveries = vec![NewDelivery { id, subscription, due_at: now, resource: None }];
-        let accepted = self.worker.store.accept(vec![NewEvent { event, deliveries }], now).await.unwrap();
+        let deliveries = vec![NewDelivery { id, subscription, due_at: now, resource: None, lease: None }];
+        let accepted =
+            self.worker.store.accept(vec![NewEvent { event: event.into(), deliveries }], now).await.unwrap();
         assert_eq!(accepted, [store::Acceptance::Accepted]);
         delivery
     }
