@@ -12,6 +12,10 @@ use companion::telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Events are made by one thread and dropped by another, which the system's allocator settles with locks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Webhooks for REST APIs that have none.
 #[derive(Parser)]
 #[command(name = "gatehook", version)]
