@@ -137,8 +137,9 @@ pub const IN_FLIGHT: usize = 32;
 pub const ATTEMPTS: usize = 4_096;
 /// Bytes of events under way to receivers, over all attempts; above it nothing more is claimed.
 pub const BYTES_IN_FLIGHT: usize = 256 << 20;
-/// Deliveries of one subscription claimed ahead of their turn: some tenths of a second of a fast receiver.
-pub const AHEAD: usize = 512;
+/// Deliveries of one subscription claimed ahead of their turn: what a fast receiver takes in some tenths of a second, and a
+/// slow one (32 at once, half a second each) just within the lease.
+pub const AHEAD: usize = 2_048;
 /// Bytes of all events claimed ahead.
 pub const AHEAD_BYTES: usize = 32 << 20;
 /// Claims under way at once: each may bring a few megabytes more than [`BYTES_IN_FLIGHT`] allows.

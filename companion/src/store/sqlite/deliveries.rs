@@ -55,13 +55,14 @@ pub(super) fn claim(
     lease_until: Timestamp,
 ) -> Result<Claims, StoreError> {
     let sql = format!(
-        "SELECT {}, d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), IIF(d.resource IS NULL, NULL, d.event_seq) \
+        "SELECT {}, d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), IIF(d.resource IS NULL, NULL, d.event_seq), d.key \
          FROM deliveries d JOIN events e ON e.seq = d.event_seq \
          WHERE d.subscription_id = ?1 AND d.status = 'pending' AND d.due_at <= ?2 ORDER BY d.due_at LIMIT ?3",
         events::COLUMNS
     );
     let token = random_token();
-    let (mut claimed, mut bytes, mut more) = (Vec::with_capacity(limit), 0, false);
+    let (mut claimed, mut keys) = (Vec::with_capacity(limit), Vec::with_capacity(limit));
+    let (mut bytes, mut more) = (0, false);
     {
         let mut select = connection.prepare_cached(&sql)?;
         // One row more than asked for tells whether to come back.
@@ -83,12 +84,13 @@ pub(super) fn claim(
                 sequence: row.get(13)?,
                 event: event.into(),
             });
+            keys.push(row.get::<_, i64>(14)?);
         }
     }
     let mut lease =
-        connection.prepare_cached("UPDATE deliveries SET claim = ?2, due_at = ?3 WHERE id = ?1")?;
-    for delivery in &claimed {
-        lease.execute((delivery.id.as_str(), token, micros(lease_until)))?;
+        connection.prepare_cached("UPDATE deliveries SET claim = ?2, due_at = ?3 WHERE key = ?1")?;
+    for key in keys {
+        lease.execute((key, token, micros(lease_until)))?;
     }
     let earliest = "SELECT MIN(due_at) FROM deliveries WHERE subscription_id = ?1 AND status = 'pending'";
     let next: Option<i64> =
@@ -134,8 +136,8 @@ pub(super) fn cancel(
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     // What is under way ends by its own verdict.
-    let sql = "UPDATE deliveries SET status = 'cancelled', reason = ?2, claim = NULL, ended_at = ?3 WHERE id IN \
-               (SELECT id FROM deliveries WHERE subscription_id = ?1 AND status = 'pending' \
+    let sql = "UPDATE deliveries SET status = 'cancelled', reason = ?2, claim = NULL, ended_at = ?3 WHERE key IN \
+               (SELECT key FROM deliveries WHERE subscription_id = ?1 AND status = 'pending' \
                 AND (claim IS NULL OR due_at <= ?3) LIMIT ?4)";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     Ok(connection.prepare_cached(sql)?.execute((subscription.as_str(), reason, micros(now), limit))?)
@@ -179,7 +181,7 @@ pub(super) fn one(connection: &Connection, id: &DeliveryId) -> Result<(Delivery,
     let mut rows = statement.query([id.as_str()])?;
     let delivery = read(rows.next()?.ok_or(StoreError::NotFound)?)?;
     let sql = "SELECT number, started_at, duration_ms, outcome, status, error, answer FROM attempts \
-               WHERE delivery_id = ?1 ORDER BY number";
+               WHERE delivery_key = (SELECT key FROM deliveries WHERE id = ?1) ORDER BY number";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.as_str()])?;
     let mut attempts = Vec::new();
@@ -215,10 +217,17 @@ pub(super) fn page(connection: &Connection, query: &DeliveryQuery) -> Result<Vec
         Some(_) => "d.event_seq IN (SELECT seq FROM events WHERE id = :event)",
         None => ":event IS NULL",
     };
-    let by_age = if query.before.is_some() { "d.id < :before" } else { ":before IS NULL" };
+    // The one that the page before ended with may have been forgotten meanwhile; ids tell about as much as the order.
+    let by_age = match query.before {
+        Some(_) => {
+            "d.key < COALESCE((SELECT key FROM deliveries WHERE id = :before), \
+             (SELECT key + 1 FROM deliveries WHERE id < :before ORDER BY id DESC LIMIT 1))"
+        }
+        None => ":before IS NULL",
+    };
     let sql = format!(
         "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE {by_subscription} AND {by_event} \
-         AND {by_age} AND (:status IS NULL OR d.status = :status) ORDER BY d.id DESC LIMIT :limit"
+         AND {by_age} AND (:status IS NULL OR d.status = :status) ORDER BY d.key DESC LIMIT :limit"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! {

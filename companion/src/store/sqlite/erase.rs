@@ -153,18 +153,18 @@ fn remove(
     erased: &mut Erased,
 ) -> Result<Vec<(String, String)>, StoreError> {
     let sql = format!(
-        "SELECT id, subscription_id, CASE WHEN status = 'pending' THEN resource END FROM deliveries WHERE {column} = ?1 LIMIT ?2"
+        "SELECT key, subscription_id, CASE WHEN status = 'pending' THEN resource END FROM deliveries WHERE {column} = ?1 LIMIT ?2"
     );
     let mut select = connection.prepare_cached(&sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let found = select.query_map((value, limit), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let found = found.collect::<Result<Vec<(String, String, Option<String>)>, _>>()?;
-    let mut attempts = connection.prepare_cached("DELETE FROM attempts WHERE delivery_id = ?1")?;
-    let mut delivery = connection.prepare_cached("DELETE FROM deliveries WHERE id = ?1")?;
+    let found = found.collect::<Result<Vec<(i64, String, Option<String>)>, _>>()?;
+    let mut attempts = connection.prepare_cached("DELETE FROM attempts WHERE delivery_key = ?1")?;
+    let mut delivery = connection.prepare_cached("DELETE FROM deliveries WHERE key = ?1")?;
     let mut pending = Vec::new();
-    for (id, subscription, resource) in found {
-        erased.attempts += attempts.execute([&id])?;
-        erased.deliveries += delivery.execute([&id])?;
+    for (key, subscription, resource) in found {
+        erased.attempts += attempts.execute([key])?;
+        erased.deliveries += delivery.execute([key])?;
         pending.extend(resource.map(|resource| (subscription, resource)));
     }
     Ok(pending)
@@ -180,8 +180,8 @@ fn release(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let sql = format!(
-        "UPDATE deliveries SET due_at = ?2 WHERE due_at = ?3 AND id = \
-           (SELECT id FROM deliveries WHERE subscription_id = ?4 AND resource = ?5 AND status = 'pending' \
+        "UPDATE deliveries SET due_at = ?2 WHERE due_at = ?3 AND key = \
+           (SELECT key FROM deliveries WHERE subscription_id = ?4 AND resource = ?5 AND status = 'pending' \
             ORDER BY event_seq LIMIT 1) \
          AND NOT EXISTS (SELECT 1 FROM deliveries WHERE subscription_id = ?4 AND resource = ?5 AND status = 'pending' \
             AND due_at < ?3) \

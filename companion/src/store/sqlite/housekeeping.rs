@@ -137,7 +137,7 @@ pub(super) fn put_right(connection: &Connection, now: Timestamp) -> Result<usize
     // The cheap question, whether it is the first of its resource, stands before the one that may look at all of them.
     let heads = "UPDATE deliveries SET due_at = ?1 WHERE status = 'pending' AND due_at = ?2 AND CASE \
                    WHEN resource IS NULL THEN TRUE \
-                   WHEN id <> (SELECT first.id FROM deliveries first WHERE first.subscription_id = deliveries.subscription_id \
+                   WHEN key <> (SELECT first.key FROM deliveries first WHERE first.subscription_id = deliveries.subscription_id \
                      AND first.resource = deliveries.resource AND first.status = 'pending' ORDER BY first.event_seq LIMIT 1) \
                      THEN FALSE \
                    ELSE NOT EXISTS (SELECT 1 FROM deliveries other WHERE other.subscription_id = deliveries.subscription_id \
@@ -151,29 +151,29 @@ pub(super) fn put_right(connection: &Connection, now: Timestamp) -> Result<usize
 struct Place {
     subscription: String,
     due_at: i64,
-    id: String,
+    key: i64,
 }
 
 /// The next pending deliveries that are due after `now`, by subscription and time.
 fn due_after(connection: &Connection, after: &Place, now: Timestamp) -> Result<Vec<Place>, StoreError> {
-    let sql = "SELECT subscription_id, due_at, id FROM deliveries WHERE status = 'pending' AND due_at > ?4 AND due_at < ?5 \
-               AND (subscription_id, due_at, id) > (?1, ?2, ?3) ORDER BY subscription_id, due_at, id LIMIT ?6";
+    let sql = "SELECT subscription_id, due_at, key FROM deliveries WHERE status = 'pending' AND due_at > ?4 AND due_at < ?5 \
+               AND (subscription_id, due_at, key) > (?1, ?2, ?3) ORDER BY subscription_id, due_at, key LIMIT ?6";
     let chunk = i64::try_from(limits::SHIFT_CHUNK).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(sql)?;
-    let Place { subscription, due_at, id } = after;
-    let rows = statement.query_map((subscription, due_at, id, micros(now), WAITING, chunk), |row| {
-        Ok(Place { subscription: row.get(0)?, due_at: row.get(1)?, id: row.get(2)? })
+    let Place { subscription, due_at, key } = after;
+    let rows = statement.query_map((subscription, due_at, key, micros(now), WAITING, chunk), |row| {
+        Ok(Place { subscription: row.get(0)?, due_at: row.get(1)?, key: row.get(2)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Brings back what has not changed since it was read; what has, was written by the clock as it now is.
 fn shift(connection: &Connection, places: &[Place], by: i64) -> Result<usize, StoreError> {
-    let sql = "UPDATE deliveries SET due_at = ?3 WHERE id = ?1 AND due_at = ?2 AND status = 'pending'";
+    let sql = "UPDATE deliveries SET due_at = ?3 WHERE key = ?1 AND due_at = ?2 AND status = 'pending'";
     let mut update = connection.prepare_cached(sql)?;
     let mut count = 0;
-    for Place { due_at, id, .. } in places {
-        count += update.execute((id, due_at, due_at.saturating_sub(by)))?;
+    for Place { due_at, key, .. } in places {
+        count += update.execute((key, due_at, due_at.saturating_sub(by)))?;
     }
     Ok(count)
 }

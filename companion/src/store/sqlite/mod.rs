@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
@@ -36,6 +37,7 @@ mod outcomes;
 mod prune;
 mod replays;
 mod subscriptions;
+mod syncer;
 mod tokens;
 mod unmatched;
 mod writer;
@@ -46,6 +48,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_unmatched.sql"),
     include_str!("../../../migrations/sqlite/0003_delivery.sql"),
     include_str!("../../../migrations/sqlite/0004_places.sql"),
+    include_str!("../../../migrations/sqlite/0005_keys.sql"),
 ];
 
 /// Prepared statements kept per connection; more than there are.
@@ -95,15 +98,23 @@ fn lock(database: &Path) -> anyhow::Result<File> {
 
 fn configure(connection: &Connection) -> anyhow::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    prepare_for_many(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Checkpoints sync and run inside a commit; fewer, larger ones cost less in all.
     connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
-    connection.pragma_update(None, "cache_size", -65_536)?;
+    // SQLite walks through its whole cache at most commits that have split a page, so a large one costs more than it
+    // saves; the system caches the file too.
+    connection.pragma_update(None, "cache_size", -8_192)?;
     // Zeros over what is deleted or moved, where the page is written anyway; erasing asks for more.
     connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
+}
+
+/// Keeps statements, and keeps them as they were planned: else each one with a `LIMIT ?` is planned anew for each value.
+fn prepare_for_many(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
@@ -153,7 +164,7 @@ impl Readers {
         }
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        prepare_for_many(&connection)?;
         Ok(connection)
     }
 
@@ -468,12 +479,28 @@ mod tests {
             let old = Connection::open(&path).unwrap();
             old.execute_batch(MIGRATIONS[0]).unwrap();
             old.pragma_update(None, "user_version", 1).unwrap();
-            old.execute("INSERT INTO meta (name, value) VALUES ('x', X'01')", []).unwrap();
+            old.execute_batch(
+                "INSERT INTO meta (name, value) VALUES ('x', X'01');
+                 INSERT INTO events (seq, id, source, type, time, accepted_at) VALUES (7, 'e', '/s', 'a.b', 0, 0);
+                 INSERT INTO deliveries (id, event_seq, subscription_id, status, attempt_count, due_at, created_at, claim)
+                   VALUES ('dlv_2', 7, 'sub', 'pending', 2, 5, 0, 9), ('dlv_1', 7, 'sub', 'pending', 0, 5, 0, NULL);
+                 INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome)
+                   VALUES ('dlv_2', 1, 0, 1, 'timed_out'), ('dlv_2', 2, 0, 1, 'unreachable');",
+            )
+            .unwrap();
         }
         let store = SqliteStore::open(&path, Vault::new(&[1; 32])).unwrap();
         assert_eq!(store.meta("x", None).await.unwrap().as_deref(), Some(&[1][..]));
         let shape = Shape { method: "POST".into(), path: "/a".into(), count: 1, status: 200 };
         store.count_unmatched("one".into(), vec![shape], 9, Timestamp::UNIX_EPOCH).await.unwrap();
         assert_eq!(store.unmatched(None, 9).await.unwrap().len(), 1);
+        let deliveries = store.deliveries(DeliveryQuery { limit: 9, ..Default::default() }).await.unwrap();
+        let ids: Vec<_> = deliveries.iter().map(|delivery| delivery.id.as_str()).collect();
+        assert_eq!(ids, ["dlv_2", "dlv_1"], "newest first");
+        let (_, attempts) = store.delivery(&deliveries[0].id).await.unwrap();
+        let outcomes: Vec<_> = attempts.iter().map(|attempt| attempt.outcome.word()).collect();
+        assert_eq!(outcomes, ["timed_out", "unreachable"]);
+        assert_eq!(store.release_all(Timestamp::UNIX_EPOCH).await.unwrap(), 1, "the claim is kept");
+        assert_eq!(integrity::flaws(&path).unwrap(), []);
     }
 }

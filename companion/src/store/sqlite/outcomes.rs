@@ -1,11 +1,11 @@
 //! How attempts ended, in SQLite: the attempt, what follows for its delivery, its resource and its subscription.
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::deliveries::{WAITING, subscription_of};
 use super::{audit, micros, subscriptions};
-use crate::model::{DeliveryId, DeliveryStatus};
+use crate::model::DeliveryStatus;
 use crate::retry::Verdict;
 use crate::store::{Ended, Health, Recorded, StoreError};
 use crate::vault::Vault;
@@ -52,16 +52,17 @@ fn end(connection: &Connection, ended: &Ended, now: Timestamp) -> Result<Option<
     let ended_at = (status != DeliveryStatus::Pending).then(|| micros(now));
     let update = "UPDATE deliveries SET status = ?3, reason = ?4, due_at = ?5, ended_at = ?6, claim = NULL, \
                   attempt_count = attempt_count + 1, step = step + 1 \
-                  WHERE id = ?1 AND claim = ?2 AND status = 'pending'";
+                  WHERE id = ?1 AND claim = ?2 AND status = 'pending' \
+                  RETURNING key, resource IS NOT NULL";
     let values = (id.as_str(), claim, status.word(), reason, micros(due_at), ended_at);
-    if connection.prepare_cached(update)?.execute(values)? == 0 {
-        return Ok(None);
-    }
-    let insert = "INSERT INTO attempts (delivery_id, number, started_at, duration_ms, outcome, status, error, answer) \
+    let mut update = connection.prepare_cached(update)?;
+    let found = update.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((key, is_ordered)): Option<(i64, bool)> = found else { return Ok(None) };
+    let insert = "INSERT INTO attempts (delivery_key, number, started_at, duration_ms, outcome, status, error, answer) \
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let answer = (!attempt.answer.is_empty()).then_some(&attempt.answer[..]);
     connection.prepare_cached(insert)?.execute((
-        id.as_str(),
+        key,
         attempt.number,
         micros(attempt.started_at),
         attempt.duration_ms,
@@ -71,8 +72,8 @@ fn end(connection: &Connection, ended: &Ended, now: Timestamp) -> Result<Option<
         answer,
     ))?;
     match ended_at {
-        None => Ok(Some(false)),
-        Some(_) => release_next(connection, id, verdict == &Verdict::Exhausted, now).map(Some),
+        Some(_) if is_ordered => release_next(connection, key, verdict == &Verdict::Exhausted, now).map(Some),
+        _ => Ok(Some(false)),
     }
 }
 
@@ -80,21 +81,19 @@ fn end(connection: &Connection, ended: &Ended, now: Timestamp) -> Result<Option<
 /// so passed by says so.
 fn release_next(
     connection: &Connection,
-    id: &DeliveryId,
+    key: i64,
     exhausted: bool,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let own = "SELECT subscription_id, resource FROM deliveries WHERE id = ?1 AND resource IS NOT NULL";
-    let mut own = connection.prepare_cached(own)?;
-    let mut rows = own.query([id.as_str()])?;
-    let Some(row) = rows.next()? else { return Ok(false) };
-    let (subscription, resource): (String, String) = (row.get(0)?, row.get(1)?);
+    let own = "SELECT subscription_id, resource FROM deliveries WHERE key = ?1";
+    let own = connection.prepare_cached(own)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (subscription, resource): (String, String) = own;
     if exhausted {
-        let mark = "UPDATE deliveries SET reason = ?2 WHERE id = ?1";
-        connection.prepare_cached(mark)?.execute((id.as_str(), PASSED))?;
+        let mark = "UPDATE deliveries SET reason = ?2 WHERE key = ?1";
+        connection.prepare_cached(mark)?.execute((key, PASSED))?;
     }
-    let sql = "UPDATE deliveries SET due_at = ?3 WHERE due_at = ?4 AND id = \
-               (SELECT id FROM deliveries WHERE subscription_id = ?1 AND resource = ?2 AND status = 'pending' \
+    let sql = "UPDATE deliveries SET due_at = ?3 WHERE due_at = ?4 AND key = \
+               (SELECT key FROM deliveries WHERE subscription_id = ?1 AND resource = ?2 AND status = 'pending' \
                 ORDER BY event_seq LIMIT 1)";
     let count = connection.prepare_cached(sql)?.execute((subscription, resource, micros(now), WAITING))?;
     Ok(count > 0)

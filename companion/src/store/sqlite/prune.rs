@@ -50,17 +50,17 @@ fn prune_deliveries(
     room: usize,
     before: i64,
 ) -> Result<usize, StoreError> {
-    let ended = "SELECT id FROM deliveries \
+    let ended = "SELECT key FROM deliveries \
                  WHERE event_seq = ?1 AND status <> 'pending' AND ended_at < ?2 LIMIT ?3";
     let mut ended = connection.prepare_cached(ended)?;
     let room = i64::try_from(room).unwrap_or(i64::MAX);
-    let ids = ended.query_map((seq, before, room), |row| row.get(0))?;
-    let ids = ids.collect::<Result<Vec<String>, _>>()?;
-    let mut attempts = connection.prepare_cached("DELETE FROM attempts WHERE delivery_id = ?1")?;
-    let mut delivery = connection.prepare_cached("DELETE FROM deliveries WHERE id = ?1")?;
-    for id in &ids {
-        attempts.execute([id])?;
-        delivery.execute([id])?;
+    let keys = ended.query_map((seq, before, room), |row| row.get(0))?;
+    let keys = keys.collect::<Result<Vec<i64>, _>>()?;
+    let mut attempts = connection.prepare_cached("DELETE FROM attempts WHERE delivery_key = ?1")?;
+    let mut delivery = connection.prepare_cached("DELETE FROM deliveries WHERE key = ?1")?;
+    for key in &keys {
+        attempts.execute([key])?;
+        delivery.execute([key])?;
     }
-    Ok(ids.len())
+    Ok(keys.len())
 }

@@ -1,9 +1,10 @@
 //! The one writer of an SQLite database, and group commit.
 //!
 //! A thread owns the writing connection. It takes whatever operations have gathered while it was busy, runs them in one
-//! transaction and commits once, so a hundred callers share one fsync. Where one of them fails, all are taken back and run
-//! again, each in a savepoint of its own, so that the failing one leaves the others: a savepoint for every operation would
-//! cost more than many an operation does. Nobody is answered before the commit.
+//! transaction and commits once. Where one of them fails, all are taken back and run again, each in a savepoint of its own,
+//! so that the failing one leaves the others: a savepoint for every operation would cost more than many an operation does.
+//! A commit writes the log without waiting for the disk; [`Syncer`] does that, and answers those who were promised as
+//! much. So the next transaction runs while the disk is busy with this one.
 
 use std::thread;
 
@@ -11,6 +12,7 @@ use anyhow::Context;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::syncer::Syncer;
 use crate::limits;
 use crate::store::StoreError;
 
@@ -29,7 +31,7 @@ struct Job {
 }
 
 /// What is to be written, and who waits for it.
-trait Operation: Send {
+pub(super) trait Operation: Send {
     /// Runs it and keeps its result; runs it anew where it ran before. Says whether it did what it should.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Gives the result to whoever waits, unless nothing was committed.
@@ -39,19 +41,18 @@ trait Operation: Send {
 /// An operation, what came of it, and who waits for that.
 struct Task<T, F> {
     operation: F,
-    result: Result<T, StoreError>,
+    result: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<T: Send, F: Fn(&Connection) -> Result<T, StoreError> + Send> Operation for Task<T, F> {
     fn run(&mut self, connection: &Connection) -> bool {
-        self.result = (self.operation)(connection);
-        self.result.is_ok()
+        self.result.insert((self.operation)(connection)).is_ok()
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         // A caller that went away does not need its answer.
-        let _ = self.caller.send(committed.and(self.result));
+        let _ = self.caller.send(committed.and(self.result.unwrap_or_else(|| Err(gone()))));
     }
 }
 
@@ -62,12 +63,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread; the database has a write-ahead log.
     pub(super) fn start(connection: Connection) -> anyhow::Result<Self> {
+        // The log is synced before it is copied into the database; after a commit, by the syncer.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let syncer = Syncer::start(connection.path().context("the database has no file")?)?;
         let (jobs, queue) = mpsc::channel(limits::WRITER_QUEUE);
         thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&connection, queue))
+            .spawn(move || run(&connection, &syncer, queue))
             .context("cannot start the store's writer")?;
         Ok(Self { jobs })
     }
@@ -108,7 +112,7 @@ fn job<T: Send + 'static>(
     operation: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
     let (caller, answer) = oneshot::channel();
-    let operation = Box::new(Task { operation, result: Err(gone()), caller });
+    let operation = Box::new(Task { operation, result: None, caller });
     (Job { durability, operation }, answer)
 }
 
@@ -117,9 +121,8 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
+fn run(connection: &Connection, syncer: &Syncer, mut queue: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(limits::COMMIT_GROUP);
-    let mut synced = None;
     while let Some(first) = queue.blocking_recv() {
         group.push(first);
         while group.len() < limits::COMMIT_GROUP
@@ -127,18 +130,14 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
         {
             group.push(job);
         }
-        commit(connection, &mut group, &mut synced);
+        commit(connection, syncer, &mut group);
     }
 }
 
-/// Runs a group in one transaction and answers everybody.
-fn commit(connection: &Connection, group: &mut Vec<Job>, synced: &mut Option<bool>) {
-    let sync = group.iter().any(|job| job.durability == Durability::Synced);
+/// Runs a group in one transaction and answers everybody, or has them answered once it is synced.
+fn commit(connection: &Connection, syncer: &Syncer, group: &mut Vec<Job>) {
     let result = (|| -> Result<(), StoreError> {
-        if *synced != Some(sync) {
-            connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
-            *synced = Some(sync);
-        }
+        syncer.check()?;
         execute(connection, "BEGIN IMMEDIATE")?;
         if !group.iter_mut().all(|job| job.operation.run(connection) && !connection.is_autocommit()) {
             roll_back(connection);
@@ -151,12 +150,18 @@ fn commit(connection: &Connection, group: &mut Vec<Job>, synced: &mut Option<boo
         tracing::error!(error = format!("{error:#?}"), "a transaction was not committed");
         roll_back(connection);
     }
-    for job in group.drain(..) {
-        job.operation.answer(match &result {
-            Ok(()) => Ok(()),
-            Err(error) => Err(StoreError::Unavailable(anyhow::anyhow!("not committed: {error:?}"))),
-        });
+    let error = result.err();
+    for Job { durability, operation } in group.drain(..) {
+        match (&error, durability) {
+            (None, Durability::Synced) => syncer.answer_when_synced(operation),
+            (None, Durability::Written) => operation.answer(Ok(())),
+            (Some(error), _) => operation.answer(Err(not_committed(error))),
+        }
     }
+}
+
+fn not_committed(error: &StoreError) -> StoreError {
+    StoreError::Unavailable(anyhow::anyhow!("not committed: {error:?}"))
 }
 
 /// Runs an operation so that it has no effect where it fails.
@@ -186,6 +191,12 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Barrier};
 
+    fn open(folder: &crate::testing::Folder) -> Connection {
+        let connection = Connection::open(folder.path("writer.db")).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        connection
+    }
+
     fn count(connection: &Connection) -> Result<i64, StoreError> {
         Ok(connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0))?)
     }
@@ -199,9 +210,7 @@ mod tests {
     async fn operations_that_gathered_share_one_commit_and_a_failing_one_leaves_the_others() {
         let folder = crate::testing::Folder::new();
         let path = folder.path("writer.db");
-        let connection = Connection::open(&path).unwrap();
-        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
-        let writer = Writer::start(connection).unwrap();
+        let writer = Writer::start(open(&folder)).unwrap();
 
         let busy = Arc::new(Barrier::new(2));
         let hold = busy.clone();
@@ -237,7 +246,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_told_yes_where_the_commit_failed() {
-        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        let folder = crate::testing::Folder::new();
+        let writer = Writer::start(open(&folder)).unwrap();
         let broken = |connection: &Connection| {
             // Ends the transaction under the writer's feet, as SQLite itself does when the disk is full.
             connection.execute_batch("ROLLBACK")?;
@@ -250,8 +260,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_fails_the_whole_group_and_nothing_after_there_is_room() {
         let folder = crate::testing::Folder::new();
-        let connection = Connection::open(folder.path("writer.db")).unwrap();
-        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        let connection = open(&folder);
+        let syncer = Syncer::start(connection.path().unwrap()).unwrap();
         connection.execute_batch("PRAGMA max_page_count = 20").unwrap();
         let large = |connection: &Connection| {
             connection.execute("INSERT INTO t VALUES (zeroblob(1000000))", [])?;
@@ -266,7 +276,7 @@ mod tests {
         put(job(Durability::Synced, insert));
         put(job(Durability::Synced, large));
         put(job(Durability::Synced, insert));
-        commit(&connection, &mut group, &mut None);
+        commit(&connection, &syncer, &mut group);
         for answer in answers {
             assert!(matches!(answer.await.unwrap(), Err(StoreError::Unavailable(_))));
         }
