@@ -3,7 +3,7 @@
 //! It may forget all of it: the database keeps the truth, and the sweep finds what was missed. Waking a subscription twice
 //! is waking it once, so the names are bounded by the subscriptions there are, and the deliveries by [`crate::ahead`].
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -22,7 +22,7 @@ pub struct Queue {
 #[derive(Debug, Default)]
 pub struct Arrived {
     /// Subscriptions with deliveries due.
-    pub woken: HashSet<SubscriptionId>,
+    pub woken: BTreeSet<SubscriptionId>,
     /// Deliveries to send, in the order of their acceptance.
     pub ready: Vec<Ready>,
 }
@@ -64,8 +64,7 @@ mod tests {
         let id = |name: &str| SubscriptionId(name.to_owned());
         queue.publish([id("a"), id("b")]);
         queue.publish([id("a")]);
-        let mut received: Vec<_> = queue.receive().await.woken.into_iter().collect();
-        received.sort();
+        let received: Vec<_> = queue.receive().await.woken.into_iter().collect();
         assert_eq!(received, [id("a"), id("b")]);
         queue.publish([id("c")]);
         assert_eq!(queue.receive().await.woken.len(), 1);

@@ -47,6 +47,7 @@ impl Replayer {
         let (mut credits, mut busy) = (Credits::new(), true);
         while !*stop.borrow() {
             tokio::select! {
+                biased;
                 () = self.asked.notified(), if !busy => busy = true,
                 _ = turns.tick(), if busy => {
                     busy = self.turn(&mut credits).await.unwrap_or_else(|error| {

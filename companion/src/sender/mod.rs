@@ -10,6 +10,7 @@ mod tls;
 use std::error::Error;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -39,6 +40,20 @@ pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("Gatehook/", env
 pub struct Sender {
     pool: Arc<Pool>,
     guard: Guard,
+}
+
+/// What makes the POST of an attempt: a [`Sender`], and behind it the network.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends one parcel; returns how it ended and the first bytes of the answer's body. `now` is when it is sent.
+    async fn send(&self, parcel: Parcel, now: Timestamp) -> (Outcome, Bytes);
+}
+
+#[async_trait]
+impl Transport for Sender {
+    async fn send(&self, parcel: Parcel, now: Timestamp) -> (Outcome, Bytes) {
+        Self::send(self, parcel, now).await
+    }
 }
 
 /// What one request needs.
@@ -130,7 +145,7 @@ impl Sender {
         Ok(Self { pool: Arc::new(pool), guard })
     }
 
-    /// Sends one parcel; returns how it ended and the first bytes of the answer's body. `now` is when it is sent.
+    /// See [`Transport::send`].
     pub async fn send(&self, parcel: Parcel, now: Timestamp) -> (Outcome, Bytes) {
         let deadline = Instant::now() + limits::ATTEMPT;
         let access = parcel.access.clone();

@@ -21,7 +21,7 @@ use crate::limits;
 use crate::model::{DeliveryId, Subscription, SubscriptionId, SubscriptionStatus};
 use crate::queue::{Arrived, Queue};
 use crate::retry::later;
-use crate::sender::Sender;
+use crate::sender::Transport;
 use crate::store::{Claimed, Claims, Store, StoreError};
 use crate::telemetry::Metrics;
 use attempt::Attempted;
@@ -44,7 +44,7 @@ pub struct Worker {
     /// What wakes it.
     pub queue: Arc<Queue>,
     /// What it sends with.
-    pub sender: Sender,
+    pub sender: Arc<dyn Transport>,
     /// What signs for subscriptions that want no shared secret.
     pub keys: Arc<SigningKeys>,
     /// The time.
@@ -94,16 +94,20 @@ impl Worker {
         let mut sweep = tokio::time::interval(limits::SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
+            // All of both, so that neither waits for the end of the other.
+            desk.take_up(self.queue.take());
+            desk.take_in_all(&mut news);
             let now = self.clock.now();
             let next_timer = desk.lanes.tick(now);
             desk.take_turns(now);
             tokio::select! {
-                arrived = self.queue.receive() => desk.take_up(arrived),
-                Some(first) = news.recv() => desk.take_in_all(first, &mut news),
-                () = until(next_timer, now) => {}
-                _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(desk.report.clone()))),
+                biased;
                 // An error means that nobody is left to say stop; that is a stop.
                 changed = stop.changed() => if changed.is_err() { break },
+                _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(desk.report.clone()))),
+                arrived = self.queue.receive() => desk.take_up(arrived),
+                Some(next) = news.recv() => desk.take_in(next),
+                () = until(next_timer, now) => {}
             }
         }
         desk.drain(news).await;
@@ -212,9 +216,8 @@ impl Desk {
         worker.metrics.attempts_in_flight.set(gauge(self.lanes.in_flight()));
     }
 
-    /// Takes in what was reported, and all that has been reported since; what ended meanwhile is recorded together.
-    fn take_in_all(&mut self, first: News, news: &mut mpsc::UnboundedReceiver<News>) {
-        self.take_in(first);
+    /// Takes in what has been reported; what ended meanwhile is recorded together.
+    fn take_in_all(&mut self, news: &mut mpsc::UnboundedReceiver<News>) {
         while let Ok(next) = news.try_recv() {
             self.take_in(next);
         }
@@ -331,7 +334,8 @@ impl Desk {
         while self.lanes.is_busy()
             && let Ok(Some(next)) = tokio::time::timeout_at(deadline, news.recv()).await
         {
-            self.take_in_all(next, &mut news);
+            self.take_in(next);
+            self.take_in_all(&mut news);
         }
         if self.lanes.in_flight() > 0 {
             tracing::warn!(

@@ -8,6 +8,7 @@ use super::attempt::NOT_ITS_TENANT;
 use super::*;
 use crate::directory::Defaults;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, Event, Format, Options, Outcome, Secret};
+use crate::sender::Sender;
 use crate::store::{self, DeliveryQuery, NewDelivery, NewEvent, Note};
 use crate::target::Guard;
 use crate::testing::{Folder, ManualClock, Receiver};
@@ -38,7 +39,7 @@ impl Bench {
             directory: Arc::new(Directory::load(&*store, guard.clone(), Defaults::default()).await.unwrap()),
             store,
             queue: Arc::default(),
-            sender: Sender::new(guard).unwrap(),
+            sender: Arc::new(Sender::new(guard).unwrap()),
             keys,
             clock: clock.clone(),
             metrics: Arc::default(),

@@ -1,0 +1,191 @@
+//! Puts the parts of a companion together, and sets them to work.
+//!
+//! Decides nothing. Store, transport and clock are given, so that a simulation runs all the rest as it is.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::api::{self, Access, Api, TokenHash};
+use crate::clock::Clock;
+use crate::config::{Hidden, Settings};
+use crate::directory::{Defaults, Directory};
+use crate::disk::Disk;
+use crate::feed::Feed;
+use crate::keys::SigningKeys;
+use crate::limits;
+use crate::queue::Queue;
+use crate::replayer::Replayer;
+use crate::retention::Retention;
+use crate::sender::{Sender, Transport};
+use crate::store::{Note, Store, StoreError};
+use crate::target::Guard;
+use crate::telemetry::Metrics;
+use crate::timekeeper::Timekeeper;
+use crate::vault::Vault;
+use crate::worker::Worker;
+
+/// A companion that is not at work yet.
+pub(crate) struct Companion {
+    pub(crate) api: Api,
+    pub(crate) worker: Worker,
+    retention: Retention,
+    replayer: Replayer,
+    timekeeper: Timekeeper,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Companion {
+    /// Reads what the store holds, and makes the parts. Deliveries go by `transport`, all other requests by `sender`. All ends
+    /// when `stopped` turns true.
+    ///
+    /// # Errors
+    /// Whatever stops the start, in a sentence.
+    pub(crate) async fn assemble(
+        settings: &Settings,
+        store: Arc<dyn Store>,
+        sender: Sender,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        stopped: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let vault = settings.vault()?;
+        check_key(&*store, &vault).await?;
+        let keys = Arc::new(SigningKeys::load(&*store, vault, clock.now()).await?);
+        let access = access(settings, &*store).await?;
+        let released = store.release_all(clock.now()).await?;
+        let directory = Arc::new(directory(settings, &*store).await?);
+        tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
+
+        let (queue, metrics): (Arc<Queue>, Arc<Metrics>) = Default::default();
+        let worker = Worker {
+            store: store.clone(),
+            directory: directory.clone(),
+            queue: queue.clone(),
+            sender: transport,
+            keys: keys.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let retention = Retention {
+            store: store.clone(),
+            keep: settings.retention,
+            keep_events: settings.retention_events,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let replays = Arc::new(Notify::new());
+        let replayer = Replayer {
+            store: store.clone(),
+            directory: directory.clone(),
+            queue: queue.clone(),
+            asked: replays.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let timekeeper = Timekeeper {
+            store: store.clone(),
+            queue: queue.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let disk = Disk::of(&settings.store, settings.min_free_disk);
+        let ingest_room = api::ingest_room();
+        let origin =
+            settings.api_url.as_ref().and_then(|url| url.host_str()).unwrap_or("gatehook").to_owned();
+        let feed = Feed::new(stopped.clone());
+        let api = Api {
+            origin,
+            store,
+            directory,
+            queue,
+            sender,
+            clock,
+            metrics,
+            keys,
+            access,
+            feed,
+            replays,
+            ingest_room,
+            disk,
+        };
+        Ok(Self { api, worker, retention, replayer, timekeeper, stopped })
+    }
+
+    /// Sets the parts to work; returns the API, which nobody serves yet.
+    pub(crate) fn run(self) -> (Arc<Api>, Vec<JoinHandle<()>>) {
+        let stopped = self.stopped;
+        let tasks = vec![
+            tokio::spawn(Arc::new(self.worker).run(stopped.clone())),
+            tokio::spawn(self.replayer.run(stopped.clone())),
+            tokio::spawn(self.timekeeper.run(stopped.clone())),
+            tokio::spawn(self.retention.run(stopped)),
+        ];
+        (Arc::new(self.api), tasks)
+    }
+}
+
+/// Who may call: the tokens that are set, or that were made at the first start, and those of the store.
+async fn access(settings: &Settings, store: &dyn Store) -> anyhow::Result<Access> {
+    let admin = token(store, settings.admin_token.as_ref(), "admin", "admin_token_hash").await?;
+    let ingest = token(store, settings.ingest_token.as_ref(), "ingest", "ingest_token_hash").await?;
+    Ok(Access::load(store, admin, ingest).await?)
+}
+
+/// The subscriptions, with what the settings say of all of them.
+async fn directory(settings: &Settings, store: &dyn Store) -> Result<Directory, StoreError> {
+    let defaults = Defaults {
+        retry: settings.retry_schedule.clone().unwrap_or_default(),
+        base_url: settings.api_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+    };
+    Directory::load(store, Guard::new(&settings.allow_targets), defaults).await
+}
+
+/// Refuses a key that did not seal what the store holds, and seals under the first key what another one sealed.
+async fn check_key(store: &dyn Store, vault: &Vault) -> anyhow::Result<()> {
+    let name = "secret_key_check";
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let check = Bytes::from(vault.seal(name, &[], nonce));
+    let sealed = store.meta(name, Some(check.clone())).await?.unwrap_or_default();
+    vault.open(name, &sealed).context("--secret-key is not the one this store was made with")?;
+    let (mut count, mut more) = (0, true);
+    while more {
+        let resealed = store.reseal(limits::RESEAL_CHUNK).await.context("secrets were not sealed again")?;
+        count += resealed;
+        more = resealed == limits::RESEAL_CHUNK;
+    }
+    if !sealed.starts_with(&vault.prefix()) {
+        store.replace_meta(name, sealed, check, Note::default()).await?;
+        tracing::info!(subscriptions = count, "sealed all secrets under the first --secret-key");
+    }
+    Ok(())
+}
+
+/// The hash of the token that was given, or of the one made at the first start; that one is printed once, not logged.
+async fn token(
+    store: &dyn Store,
+    given: Option<&Hidden>,
+    kind: &str,
+    name: &'static str,
+) -> anyhow::Result<TokenHash> {
+    use base64::Engine;
+
+    if let Some(given) = given {
+        return Ok(TokenHash::of(given.reveal()));
+    }
+    if let Some(known) = store.meta(name, None).await? {
+        let hash = <[u8; 32]>::try_from(&known[..]).ok().context("the store holds a damaged token hash")?;
+        return Ok(TokenHash(hash));
+    }
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness for a token: {error}"))?;
+    let token = format!("gatehook_{kind}_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes));
+    let hash = TokenHash::of(&token);
+    store.meta(name, Some(Bytes::copy_from_slice(&hash.0))).await?;
+    eprintln!("{kind} token, shown this once: {token}");
+    Ok(hash)
+}
