@@ -89,3 +89,28 @@ async fn a_redelivery_takes_its_turn() {
     assert!(end(&bench, &again[0], Verdict::Delivered, 4).await);
     assert_eq!(ids(&bench.claim("a", 9, 4).await), ["3"]);
 }
+
+#[tokio::test]
+async fn a_redelivery_of_one_that_others_wait_for_is_due_at_once() {
+    let bench = Bench::new();
+    let first = accept(&bench, "1", "/x").await;
+    accept(&bench, "2", "/x").await;
+    let claimed = bench.claim("a", 9, 0).await;
+    end(&bench, &claimed[0], Verdict::Retry(at(50)), 1).await;
+    bench.store.redeliver(first, Note::default(), at(2)).await.unwrap();
+    let again = bench.claim("a", 9, 2).await;
+    assert_eq!(ids(&again), ["1"]);
+    assert!(end(&bench, &again[0], Verdict::Delivered, 3).await);
+    assert_eq!(ids(&bench.claim("a", 9, 3).await), ["2"]);
+}
+
+#[tokio::test]
+async fn whom_others_wait_for_is_cancelled_after_them() {
+    let bench = Bench::new();
+    for id in ["1", "2", "3"] {
+        accept(&bench, id, "/x").await;
+    }
+    assert_eq!(bench.store.cancel_pending(sub("a"), "off".into(), 2, at(1)).await.unwrap(), 2);
+    // On again before the rest was cancelled.
+    assert_eq!(ids(&bench.claim("a", 9, 2).await), ["1"]);
+}

@@ -135,10 +135,11 @@ pub(super) fn cancel(
     limit: usize,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    // What is under way ends by its own verdict.
+    // What is under way ends by its own verdict. Those that wait for their turn go first: whom they wait for must not go
+    // before them, or nobody would wake those that another chunk was to cancel.
     let sql = "UPDATE deliveries SET status = 'cancelled', reason = ?2, claim = NULL, ended_at = ?3 WHERE key IN \
                (SELECT key FROM deliveries WHERE subscription_id = ?1 AND status = 'pending' \
-                AND (claim IS NULL OR due_at <= ?3) LIMIT ?4)";
+                AND (claim IS NULL OR due_at <= ?3) ORDER BY due_at DESC LIMIT ?4)";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     Ok(connection.prepare_cached(sql)?.execute((subscription.as_str(), reason, micros(now), limit))?)
 }
@@ -164,11 +165,13 @@ pub(super) fn redeliver(
     id: &DeliveryId,
     now: Timestamp,
 ) -> Result<SubscriptionId, StoreError> {
-    // While an attempt is under way its claim stays: taking it would have two attempts at once.
+    // While an attempt is under way its claim stays: taking it would have two attempts at once. One that is pending and does
+    // not wait is the one that others wait for.
     let sql = "UPDATE deliveries SET reason = NULL, step = 0, round_at = ?2, ended_at = NULL, status = 'pending', \
                due_at = CASE WHEN claim IS NOT NULL OR (status = 'pending' AND due_at = ?3) THEN due_at \
-                 WHEN EXISTS (SELECT 1 FROM deliveries other WHERE other.subscription_id = deliveries.subscription_id \
-                   AND other.resource = deliveries.resource AND other.status = 'pending' AND other.id <> ?1) THEN ?3 \
+                 WHEN status <> 'pending' AND EXISTS (SELECT 1 FROM deliveries other \
+                   WHERE other.subscription_id = deliveries.subscription_id AND other.resource = deliveries.resource \
+                   AND other.status = 'pending') THEN ?3 \
                  ELSE ?2 END WHERE id = ?1";
     connection.prepare_cached(sql)?.execute((id.as_str(), micros(now), WAITING))?;
     subscription_of(connection, id)
