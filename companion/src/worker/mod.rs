@@ -273,14 +273,12 @@ impl Desk {
         let is_on = entry.is_some_and(|entry| entry.subscription.status == SubscriptionStatus::On);
         let held = self.held.entry(id.clone()).or_default();
         let last_safe = later(now, limits::ATTEMPT * 2);
-        let ready: Vec<Ready> = match is_on && held.front().is_some_and(|ready| ready.lease_until > last_safe)
-        {
-            true => held.drain(..limit.min(held.len())).collect(),
-            false => Vec::new(),
-        };
+        let lasting = held.iter().take(limit).take_while(|ready| is_on && ready.lease_until > last_safe);
+        let count = lasting.count();
+        let ready: Vec<Ready> = held.drain(..count).collect();
         let bytes = ready.iter().map(|ready| ready.claimed.event.size()).sum();
         self.lanes.claimed(id, (ready.len(), bytes), false, None);
-        if ready.is_empty() {
+        if ready.len() < limit {
             self.close_ahead(id);
             self.give_back(id);
         }

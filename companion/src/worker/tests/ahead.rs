@@ -34,19 +34,23 @@ impl Running {
 
     /// Accepts events whose deliveries are claimed, and hands these over.
     async fn hand_over(&self, count: usize, lease: Duration) -> Vec<DeliveryId> {
-        let now = self.bench.clock.now();
-        let lease = Lease { claim: 7, until: later(now, lease) };
         let mut all = Vec::new();
         for number in 0..count {
-            let (event, ready) =
-                self.bench.worker.directory.address_ahead(event(&number.to_string()), lease, now);
-            assert_eq!((event.deliveries.len(), ready.len()), (1, 1));
-            self.bench.worker.store.accept(vec![event], now).await.unwrap();
-            all.extend(ready);
+            all.push(self.accept(&number.to_string(), lease).await);
         }
         let ids = all.iter().map(|ready| ready.claimed.id.clone()).collect();
         self.bench.worker.queue.hand_over(all, []);
         ids
+    }
+
+    /// Accepts an event whose delivery is claimed.
+    async fn accept(&self, id: &str, lease: Duration) -> Ready {
+        let now = self.bench.clock.now();
+        let lease = Lease { claim: 7, until: later(now, lease) };
+        let (event, mut ready) = self.bench.worker.directory.address_ahead(event(id), lease, now);
+        assert_eq!((event.deliveries.len(), ready.len()), (1, 1));
+        self.bench.worker.store.accept(vec![event], now).await.unwrap();
+        ready.remove(0)
     }
 
     async fn count(&self, status: DeliveryStatus) -> usize {
@@ -129,6 +133,21 @@ async fn a_claim_that_may_not_last_is_given_back_and_made_anew() {
     assert_eq!(running.bench.delivery(&ids[0]).await.1.len(), 1);
     assert_eq!(receiver.received(2).await.len(), 2);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn of_what_is_held_only_that_is_sent_whose_own_claim_lasts() {
+    let receiver = Receiver::start(|_| Some(status(200))).await;
+    let running = Running::start(&receiver).await;
+    let held = vec![running.accept("1", limits::LEASE).await, running.accept("2", limits::ATTEMPT).await];
+    // The second one's lease has run out, and somebody else has claimed it.
+    let then = later(running.bench.clock.now(), limits::ATTEMPT);
+    let other = running.bench.worker.store.claim(running.id.clone(), 9, then, later(then, limits::LEASE));
+    assert_eq!(other.await.unwrap().claimed.len(), 1);
+    running.bench.worker.queue.hand_over(held, []);
+    until(async || running.count(DeliveryStatus::Delivered).await == 2).await;
+    running.stop().await;
+    assert_eq!(receiver.received(2).await.len(), 2, "what somebody else holds was sent");
 }
 
 #[tokio::test]
