@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::limits;
 use crate::model::SubscriptionId;
@@ -32,6 +32,7 @@ pub(crate) struct Lanes {
     buckets: HashMap<SubscriptionId, (Rate, Bucket)>,
     ready: VecDeque<SubscriptionId>,
     timers: BTreeSet<(Timestamp, SubscriptionId)>,
+    ticked_at: Option<Timestamp>,
     in_flight: usize,
     bytes: usize,
     claims: usize,
@@ -139,6 +140,9 @@ impl Lanes {
 
     /// Wakes what is due at `now`; returns when to call again.
     pub(crate) fn tick(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if let Some(before) = self.ticked_at.replace(now).filter(|before| *before > now) {
+            self.bring_back(before.duration_since(now));
+        }
         while let Some((at, id)) = self.timers.first().cloned() {
             if at > now {
                 return Some(at);
@@ -148,6 +152,17 @@ impl Lanes {
             self.wake(&id);
         }
         None
+    }
+
+    /// Brings pauses back with a clock that was set back; what is due, the store brings back.
+    fn bring_back(&mut self, by: SignedDuration) {
+        let mut paused = Vec::new();
+        for (id, lane) in &mut self.lanes {
+            lane.paused_until =
+                lane.paused_until.map(|until| until.checked_sub(by).unwrap_or(Timestamp::MIN));
+            paused.extend(lane.paused_until.map(|until| (id.clone(), until)));
+        }
+        paused.iter().for_each(|(id, until)| self.wake_at(id, *until));
     }
 
     /// The next lane to serve at `now`, with how many deliveries; [`Lanes::claimed`] must follow, whatever their source.
@@ -407,6 +422,20 @@ mod tests {
         lanes.claimed(&id("a"), (1, 10), true, None);
         finish(&mut lanes, "a", Answer::Taken, 0);
         assert_eq!(next(&mut lanes, 0, terms), some("a", 2));
+    }
+
+    #[test]
+    fn a_pause_goes_back_with_the_clock() {
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
+        lanes.wake(&id("a"));
+        next(&mut lanes, 10_000, terms);
+        lanes.claimed(&id("a"), (1, 10), true, None);
+        lanes.finished(&id("a"), (Answer::Failed, 10), (None, Some(at(10_060))), at(10_000));
+        assert_eq!(next(&mut lanes, 10_000, terms), None);
+        // An hour back.
+        assert_eq!(next(&mut lanes, 6_400, terms), None);
+        assert_eq!(next(&mut lanes, 6_459, terms), None);
+        assert_eq!(next(&mut lanes, 6_460, terms), some("a", 1));
     }
 
     #[test]
