@@ -129,13 +129,26 @@ impl Worker {
         let entry = self.directory.get(&id);
         let claims = match entry.filter(|entry| entry.subscription.status == SubscriptionStatus::On) {
             None => self.cancel(&id, now).await.map(|more| Claims { more, ..Claims::default() }),
-            Some(_) => self.store.claim(id.clone(), limit, now, later(now, limits::LEASE)).await,
+            Some(_) => self.claim(&id, limit, now).await,
         };
         let claims = claims.unwrap_or_else(|error| {
             self.store_failed(&error, "a claim was put off");
             Claims { next_due_at: Some(later(now, STORE_PAUSE)), ..Claims::default() }
         });
         let _ = report.send(News::Claimed { id, claims });
+    }
+
+    /// Leases what is due. What comes so late that an attempt might outlast its lease is given back: it would be claimed
+    /// again meanwhile.
+    async fn claim(&self, id: &SubscriptionId, limit: usize, now: Timestamp) -> Result<Claims, StoreError> {
+        let lease_until = later(now, limits::LEASE);
+        let mut claims = self.store.claim(id.clone(), limit, now, lease_until).await?;
+        if later(self.clock.now(), limits::ATTEMPT * 2) > lease_until && !claims.claimed.is_empty() {
+            let late = claims.claimed.drain(..).map(|claimed| (claimed.id, claimed.claim)).collect();
+            self.release(late).await;
+            claims.more = true;
+        }
+        Ok(claims)
     }
 
     /// Ends claims that are not used; where that fails their leases run out.

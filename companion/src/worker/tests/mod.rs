@@ -15,6 +15,7 @@ use crate::testing::{Folder, ManualClock, Receiver};
 use crate::vault::Vault;
 
 mod ahead;
+mod doubt;
 
 struct Bench {
     worker: Arc<Worker>,
