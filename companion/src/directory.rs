@@ -3,8 +3,8 @@
 //! A cache of the store, never the truth: whoever changes a subscription writes the store first and then
 //! [`Directory::put`]s the result. Older revisions are ignored, so the order of two puts does not matter.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
@@ -122,7 +122,50 @@ pub struct Directory {
     base_url: Option<String>,
     inner: RwLock<Inner>,
     changes: tokio::sync::Mutex<()>,
+    doubtful: Mutex<BTreeSet<SubscriptionId>>,
     ahead: Arc<ahead::All>,
+}
+
+/// A change under way. Where it ends in any other way than by one of its methods, because the store failed or the caller
+/// hung up, the store may have it all the same; then the worker's sweep reads it again.
+pub struct Change<'a> {
+    directory: &'a Directory,
+    id: Option<SubscriptionId>,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Change<'_> {
+    /// The store has the subscription like this.
+    pub fn put(mut self, subscription: Subscription) {
+        self.settle();
+        self.directory.put(subscription);
+    }
+
+    /// The store has it no more.
+    pub fn remove(mut self) {
+        if let Some(id) = self.settle() {
+            self.directory.remove(&id);
+        }
+    }
+
+    /// The store has it as before.
+    pub fn give_up(mut self) {
+        self.settle();
+    }
+
+    fn settle(&mut self) -> Option<SubscriptionId> {
+        let id = self.id.take()?;
+        self.directory.doubtful.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        Some(id)
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.directory.doubt(id);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -139,8 +182,8 @@ impl Directory {
     pub async fn load(store: &dyn Store, guard: Guard, defaults: Defaults) -> Result<Self, StoreError> {
         let Defaults { retry, base_url } = defaults;
         let changes = tokio::sync::Mutex::default();
-        let (inner, ahead) = (RwLock::default(), Arc::default());
-        let directory = Self { guard, retry, base_url, inner, changes, ahead };
+        let (inner, doubtful, ahead) = (RwLock::default(), Mutex::default(), Arc::default());
+        let directory = Self { guard, retry, base_url, inner, changes, doubtful, ahead };
         let mut after = None;
         loop {
             let page =
@@ -155,9 +198,22 @@ impl Directory {
         }
     }
 
-    /// Held while a subscription is changed in the store and here, so that changes cannot overtake each other.
-    pub async fn change(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.changes.lock().await
+    /// Begins a change of a subscription in the store and here; changes do not overtake each other.
+    pub async fn change(&self, id: &SubscriptionId) -> Change<'_> {
+        Change { directory: self, id: Some(id.clone()), _turn: self.changes.lock().await }
+    }
+
+    /// Remembers that what the store has of a subscription is not known here.
+    pub fn doubt(&self, id: SubscriptionId) {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubtful.len() < limits::DOUBTFUL {
+            doubtful.insert(id);
+        }
+    }
+
+    /// Those of which what the store has is not known here.
+    pub fn doubtful(&self) -> BTreeSet<SubscriptionId> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A `target_url` as the sender calls it.

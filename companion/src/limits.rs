@@ -205,6 +205,9 @@ pub const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// Client certificates that are kept ready for use.
 pub const CLIENT_CERTIFICATES: usize = 1_024;
 
+/// Subscriptions whose change had no certain end and that are to be read again; whoever makes more of them while the store
+/// is down has to start the companion anew.
+pub const DOUBTFUL: usize = 10_000;
 /// Attempts recorded in one transaction: a few milliseconds of the writer's time.
 pub const RECORDS: usize = 256;
 /// Store operations waiting for the writer; above it callers are told to come back (503).

@@ -103,13 +103,14 @@ async fn erase_subscriptions(api: &Api, tenant: &str, counts: &mut Counts) -> Re
         };
         let mut next = Some(0);
         while next.is_some() {
-            let _change = api.directory.change().await;
+            let change = api.directory.change(&subscription.id).await;
             let erased = api.store.erase_subscription(subscription.id.clone(), limits::ERASE_CHUNK).await?;
             counts.deliveries += erased.deliveries;
             counts.attempts += erased.attempts;
             next = erased.next;
-            if next.is_none() {
-                api.directory.remove(&subscription.id);
+            match next {
+                Some(_) => change.give_up(),
+                None => change.remove(),
             }
         }
         counts.subscriptions += 1;

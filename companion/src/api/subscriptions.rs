@@ -53,15 +53,16 @@ pub(super) async fn create(
         idempotency: idempotency(&headers, &caller, "/v1/subscriptions", &body, id, now)?,
         news: Vec::new(),
     };
-    let _change = api.directory.change().await;
+    let change = api.directory.change(&subscription.id).await;
     match api.store.create_subscription(subscription.clone(), note).await {
         Err(StoreError::Repeated { resource, same: true }) => {
+            change.give_up();
             return Ok(made(&find(&api, resource).await?));
         }
         other => other?,
     }
     let answer = made(&subscription);
-    api.directory.put(subscription);
+    change.put(subscription);
     Ok(answer)
 }
 
@@ -164,13 +165,13 @@ pub(super) async fn delete(
     Id(id): Id,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let _change = api.directory.change().await;
-    check_match(&headers, find(&api, id.clone()).await?.revision)?;
     let audit = Some(caller.audit("subscription.delete", &id, None, api.clock.now()));
     let id = SubscriptionId(id);
+    let change = api.directory.change(&id).await;
+    check_match(&headers, find(&api, id.0.clone()).await?.revision)?;
     let note = Note { audit, ..Note::default() };
     api.store.delete_subscription(id.clone(), note).await.map_err(named)?;
-    api.directory.remove(&id);
+    change.remove();
     api.queue.publish([id]);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -356,11 +357,11 @@ fn changed(current: &Subscription, next: &Subscription) -> Option<String> {
 
 /// Writes a new revision to the store, then to the directory, and has the worker look at it.
 async fn write(api: &Api, next: Subscription, note: Note) -> Result<(), Problem> {
-    let _change = api.directory.change().await;
+    let change = api.directory.change(&next.id).await;
     let wanted_by = note.wanted_by();
     api.store.update_subscription(next.clone(), note).await.map_err(named)?;
     let id = next.id.clone();
-    api.directory.put(next);
+    change.put(next);
     api.queue.publish(wanted_by.into_iter().chain([id]));
     Ok(())
 }

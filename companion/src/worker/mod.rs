@@ -116,6 +116,9 @@ impl Worker {
     /// Finds what no wake-up told of: leases that ran out, all that was due before this process started, and subscriptions
     /// whose time is over.
     async fn sweep(self: Arc<Self>, report: mpsc::UnboundedSender<News>) {
+        if let Err(error) = self.settle().await {
+            self.store_failed(&error, "what the store has of some subscriptions is not known yet");
+        }
         self.expire().await;
         match self.store.due().await {
             Ok(due) => drop(report.send(News::Swept { due, now: self.clock.now() })),
@@ -181,17 +184,37 @@ impl Worker {
         self.queue.publish([id]);
     }
 
+    /// Reads subscriptions again whose change had no certain end, once the store has done what it was asked before.
+    async fn settle(&self) -> Result<(), StoreError> {
+        let doubtful = self.directory.doubtful();
+        if !doubtful.is_empty() {
+            self.store.ping().await?;
+        }
+        for id in doubtful {
+            let change = self.directory.change(&id).await;
+            match self.store.subscription(&id).await {
+                Ok(subscription) => change.put(subscription),
+                Err(StoreError::NotFound) => change.remove(),
+                Err(error) => return Err(error),
+            }
+            self.queue.publish([id]);
+        }
+        Ok(())
+    }
+
     /// Turns the subscriptions off whose time is over.
     async fn expire(&self) {
         let now = self.clock.now();
         for entry in self.directory.expired(now) {
-            let _change = self.directory.change().await;
+            let change = self.directory.change(&entry.subscription.id).await;
             let (id, reason) = (entry.subscription.id.clone(), "its time is over (expires_at)");
             let note = self.directory.note_off(&entry.subscription, reason, now);
             let wanted_by = note.wanted_by();
             match self.store.turn_off(id, reason, note, now).await {
-                Ok(None) => {}
+                // Somebody else turned it off, and says so here.
+                Ok(None) => change.give_up(),
                 Ok(Some(subscription)) => {
+                    change.give_up();
                     self.went_off(subscription);
                     self.queue.publish(wanted_by);
                 }

@@ -65,6 +65,11 @@ impl Worker {
             Err(error) => self.record_singly(&ended, &error, now).await,
         };
         for ((lane, ended), recorded) in lanes.iter_mut().zip(&*ended).zip(recorded) {
+            let is_off_known = matches!(recorded, Some(Recorded::Current { .. }));
+            if matches!(ended.verdict, Verdict::Off(_)) && !is_off_known {
+                // It may be written all the same.
+                self.directory.doubt(lane.id.clone());
+            }
             lane.done.retry_at = match recorded {
                 Some(recorded) => self.follow(&lane.id, ended, recorded, now),
                 None => Some(later(now, limits::LEASE)),
