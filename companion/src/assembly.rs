@@ -86,12 +86,8 @@ impl Companion {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        let timekeeper = Timekeeper {
-            store: store.clone(),
-            queue: queue.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
+        let timekeeper =
+            Timekeeper::begin(store.clone(), queue.clone(), clock.clone(), metrics.clone()).await?;
         let disk = Disk::of(&settings.store, settings.min_free_disk);
         let ingest_room = api::ingest_room();
         let origin =

@@ -23,22 +23,48 @@ pub struct Timekeeper {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    jumps: Jumps,
 }
 
 impl Timekeeper {
+    /// Begins with a time that has passed, that of the newest event: where it lies ahead, the clock was set back while no
+    /// companion ran. Looks before any event is accepted, because the first one would hide that.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn begin(
+        store: Arc<dyn Store>,
+        queue: Arc<Queue>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        let newest = store.events(EventQuery { limit: 1, ..EventQuery::default() }).await?;
+        let (now, elapsed) = (clock.now(), clock.elapsed());
+        let mut jumps = Jumps::since(newest.first().map_or(now, |newest| newest.accepted_at), elapsed);
+        let back = jumps.back(now, elapsed);
+        let timekeeper = Self { store, queue, clock, metrics, jumps };
+        if let Some(back) = back {
+            timekeeper.put_right(back, now).await?;
+        }
+        Ok(timekeeper)
+    }
+
     /// Looks at the clock every [`limits::CLOCK_EVERY`], until `stop` turns true.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut ticks = tokio::time::interval(limits::CLOCK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut owed = Duration::ZERO;
-        let mut jumps = Jumps::since(self.last_known().await, self.clock.elapsed());
         while !*stop.borrow() {
             tokio::select! {
                 _ = ticks.tick() => {
                     let now = self.clock.now();
-                    owed += jumps.back(now, self.clock.elapsed()).unwrap_or_default();
-                    if !owed.is_zero() && self.put_right(owed, now).await {
-                        owed = Duration::ZERO;
+                    owed += self.jumps.back(now, self.clock.elapsed()).unwrap_or_default();
+                    if owed.is_zero() {
+                        continue;
+                    }
+                    match self.put_right(owed, now).await {
+                        Ok(()) => owed = Duration::ZERO,
+                        Err(error) => self.failed(&error),
                     }
                 }
                 // An error means that nobody is left to say stop; that is a stop.
@@ -47,42 +73,19 @@ impl Timekeeper {
         }
     }
 
-    /// A time that has passed: that of the newest event. Where it lies ahead, the clock was set back while no companion ran.
-    async fn last_known(&self) -> Timestamp {
-        let newest = self.store.events(EventQuery { limit: 1, ..EventQuery::default() }).await;
-        let newest = newest.unwrap_or_else(|error| {
-            self.failed(&error, "whether the clock was set back is not known");
-            Vec::new()
-        });
-        newest.first().map_or_else(|| self.clock.now(), |newest| newest.accepted_at)
+    /// Brings back what is pending, and has the worker look at it; on an error that has to be done again.
+    async fn put_right(&self, back: Duration, now: Timestamp) -> Result<(), StoreError> {
+        let deliveries = self.store.shift_due(back, now).await?;
+        let due = self.store.due().await?;
+        let back_s = back.as_secs();
+        tracing::warn!(back_s, deliveries, "the clock was set back; due times were brought back with it");
+        self.queue.publish(due.into_iter().map(|(subscription, _)| subscription));
+        Ok(())
     }
 
-    /// Brings back what is pending, and has the worker look at it; false where that has to be done again.
-    async fn put_right(&self, back: Duration, now: Timestamp) -> bool {
-        let shifted = async {
-            let count = self.store.shift_due(back, now).await?;
-            Ok((count, self.store.due().await?))
-        };
-        match shifted.await {
-            Ok((deliveries, due)) => {
-                let back_s = back.as_secs();
-                tracing::warn!(
-                    back_s,
-                    deliveries,
-                    "the clock was set back; due times were brought back with it"
-                );
-                self.queue.publish(due.into_iter().map(|(subscription, _)| subscription));
-                true
-            }
-            Err(error) => {
-                self.failed(&error, "due times were not brought back with the clock; they will be");
-                false
-            }
-        }
-    }
-
-    fn failed(&self, error: &StoreError, consequence: &str) {
+    fn failed(&self, error: &StoreError) {
         self.metrics.store_errors.inc();
+        let consequence = "due times were not brought back with the clock; they will be";
         tracing::error!(error = format!("{error:#?}"), "{consequence}");
     }
 }
@@ -108,16 +111,19 @@ mod tests {
         let folder = Folder::new();
         let url = format!("sqlite:{}", folder.path("test.db").display());
         let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
-        let event = Event {
-            id: "1".into(),
-            source: "/test".into(),
-            event_type: "contact.create".into(),
-            subject: None,
-            time: accepted,
-            datacontenttype: None,
-            data: None,
-            tenant: None,
-            extensions: Default::default(),
+        let event = |id: &str, deliveries| {
+            let event = Event {
+                id: id.into(),
+                source: "/test".into(),
+                event_type: "contact.create".into(),
+                subject: None,
+                time: accepted,
+                datacontenttype: None,
+                data: None,
+                tenant: None,
+                extensions: Default::default(),
+            };
+            vec![NewEvent { event: event.into(), deliveries }]
         };
         let subscription = SubscriptionId("sub_1".into());
         let delivery = NewDelivery {
@@ -127,17 +133,11 @@ mod tests {
             resource: None,
             lease: None,
         };
-        store
-            .accept(vec![NewEvent { event: event.into(), deliveries: vec![delivery] }], accepted)
-            .await
-            .unwrap();
+        store.accept(event("1", vec![delivery]), accepted).await.unwrap();
         let (clock, queue) = (Arc::new(ManualClock::at(now)), Arc::new(Queue::default()));
-        let timekeeper = Timekeeper {
-            store: store.clone(),
-            queue: queue.clone(),
-            clock: clock.clone(),
-            metrics: Arc::default(),
-        };
+        let timekeeper =
+            Timekeeper::begin(store.clone(), queue.clone(), clock.clone(), Arc::default()).await.unwrap();
+        store.accept(event("2", Vec::new()), now).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let set_clock = async {
             // Tokio's time is paused, so this takes none; the timekeeper has looked at the clock meanwhile.
