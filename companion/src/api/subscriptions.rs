@@ -56,8 +56,11 @@ pub(super) async fn create(
     let change = api.directory.change(&subscription.id).await;
     match api.store.create_subscription(subscription.clone(), note).await {
         Err(StoreError::Repeated { resource, same: true }) => {
+            // Nobody may have heard of the first time, so that it is not known here yet.
+            let known = find(&api, resource).await?;
+            api.directory.put(known.clone());
             change.give_up();
-            return Ok(made(&find(&api, resource).await?));
+            return Ok(made(&known));
         }
         other => other?,
     }
