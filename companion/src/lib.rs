@@ -56,6 +56,8 @@ pub mod worker;
 mod assembly;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 
 use assembly::Companion;

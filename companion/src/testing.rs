@@ -1,6 +1,8 @@
 //! What the tests of several modules share.
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -19,9 +21,19 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory, where the system has a place for that: nothing in it outlives the machine.
+    pub(crate) fn in_memory() -> Self {
+        let shared = Path::new("/dev/shm");
+        if shared.is_dir() { Self::below(shared) } else { Self::new() }
+    }
+
+    fn below(folder: &Path) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("gatehook-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = folder.join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -36,6 +48,74 @@ impl Drop for Folder {
         // What cannot be removed is the system's to clean.
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Draws from a seed (xorshift64*), the same everywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        // Neighbouring seeds differ in few bits at first.
+        for _ in 0..8 {
+            dice.next();
+        }
+        dice
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
+        (self.next() >> 16) % most
+    }
+
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+}
+
+thread_local! {
+    /// What this thread draws from instead of the system's randomness.
+    static SEEDED: RefCell<Option<Dice>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread draws from a seed.
+pub(crate) fn seed(dice: Dice) {
+    SEEDED.set(Some(dice));
+}
+
+/// Fills with what this thread draws from its seed, where it has one.
+pub(crate) fn drew(bytes: &mut [u8]) -> bool {
+    SEEDED.with_borrow_mut(|dice| {
+        let Some(dice) = dice else { return false };
+        bytes
+            .chunks_mut(8)
+            .for_each(|chunk| chunk.copy_from_slice(&dice.next().to_le_bytes()[..chunk.len()]));
+        true
+    })
+}
+
+/// How much of each write-ahead log its syncer has synced.
+static SYNCED: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
+
+/// Notes how much of a log is on disk.
+pub(crate) fn note_synced(log: &Path, length: u64) {
+    SYNCED.lock().unwrap().insert(log.to_owned(), length);
+}
+
+/// How much of a log is on disk.
+pub(crate) fn synced_length(log: &Path) -> u64 {
+    SYNCED.lock().unwrap().get(log).copied().unwrap_or(0)
 }
 
 /// A clock that moves when told.

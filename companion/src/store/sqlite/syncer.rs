@@ -74,6 +74,10 @@ fn run(log: &PathBuf, queue: &mpsc::Receiver<Box<dyn Operation>>, failed: &Atomi
             failed.store(true, Ordering::Release);
             tracing::error!(error, "the disk failed to sync; nothing is written until a new start");
         }
+        #[cfg(test)]
+        if result.is_ok() {
+            crate::testing::note_synced(log, std::fs::metadata(log).map_or(0, |log| log.len()));
+        }
         for operation in group {
             operation.answer(match &result {
                 Ok(()) => Ok(()),
