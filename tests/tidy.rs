@@ -44,6 +44,12 @@ fn only_the_envoy_adapter_names_the_host() {
 }
 
 #[test]
+fn only_one_host_call_is_unsafe() {
+    let own = ["filter/src/envoy/abi.rs", OWN];
+    report(&mentions(&["unsafe "], |path| own.contains(&path)));
+}
+
+#[test]
 fn only_the_store_holds_sql() {
     let words = ["rusqlite", "SELECT ", "INSERT INTO", "DELETE FROM", "CREATE TABLE"];
     let faults = mentions(&words, |path| path.starts_with("companion/src/store") || path == OWN);

@@ -4,9 +4,12 @@
 //! later, from a GET, and passes the same way as the answer in hand: the fields that name tenant and actor are read, then
 //! privacy is applied, then the event is written. There is no other way from a representation to an event.
 
+use std::borrow::Cow;
+
 use crate::changed::changed;
 use crate::config::{Config, MissingTenant};
 use crate::event::{Attributes, Event, Payload, Thin};
+use crate::headers::Headers;
 use crate::identity::{Identity, Sources};
 use crate::ids::Ids;
 use crate::json::{Json, push_string};
@@ -14,9 +17,9 @@ use crate::path::Parameter;
 use crate::rules::Source;
 use crate::shape::Shape;
 
-/// What an exchange tells of its event.
+/// What an exchange tells of its event; borrowed from it, unless the event has to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
+pub struct Draft<'a> {
     /// The rule that made it.
     pub source: Source,
     /// The event's id.
@@ -24,21 +27,21 @@ pub struct Draft {
     /// The event's type.
     pub event_type: String,
     /// The resource's path.
-    pub subject: String,
+    pub subject: Cow<'a, str>,
     /// When the exchange ended, RFC 3339.
     pub time: String,
     /// `x-request-id` of the exchange.
-    pub request_id: Option<String>,
+    pub request_id: Option<Cow<'a, str>>,
     /// `traceparent` of the exchange.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Cow<'a, str>>,
     /// The answer's entity tag.
-    pub etag: Option<String>,
+    pub etag: Option<Cow<'a, str>>,
     /// The tenant, unless a field of the representation names it.
     pub tenant: Option<String>,
     /// The actor, unless a field of the representation names it.
     pub actor: Option<String>,
     /// The API's answer to the GET before the write.
-    pub previous: Option<Vec<u8>>,
+    pub previous: Option<Cow<'a, [u8]>>,
     /// Whether the resource is gone, so that what it was is all there is.
     pub deleted: bool,
 }
@@ -56,7 +59,7 @@ pub struct Ready {
     pub tenant_missing: bool,
 }
 
-impl Draft {
+impl Draft<'_> {
     /// Writes the event with this representation; `None` where the tenant is missing and nothing may go without one.
     pub fn finish(self, config: &Config, data: Result<Json<'_>, Thin>, ids: &mut Ids) -> Option<Ready> {
         let shape = config.shape(self.source);
@@ -91,15 +94,28 @@ impl Draft {
         Some(Ready { event, event_type: self.event_type, thin: payload.data.err(), tenant_missing })
     }
 
+    /// The same, to be kept beyond its exchange.
+    pub fn into_owned(self) -> Draft<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Draft {
+            subject: Cow::Owned(self.subject.into_owned()),
+            request_id: owned(self.request_id),
+            traceparent: owned(self.traceparent),
+            etag: owned(self.etag),
+            previous: self.previous.map(|bytes| Cow::Owned(bytes.into_owned())),
+            ..self
+        }
+    }
+
     /// How much memory it takes, in bytes.
     pub fn size(&self) -> usize {
-        self.previous.as_ref().map_or(0, Vec::len) + self.subject.len() + 512
+        self.previous.as_ref().map_or(0, |bytes| bytes.len()) + self.subject.len() + 512
     }
 }
 
 fn from_field(identity: Option<&Identity>, representation: Option<Json<'_>>) -> Option<String> {
     let identity = identity.filter(|identity| matches!(identity, Identity::Field(_)))?;
-    identity.read(&Sources { headers: &[], parameters: &[], representation, property: &|_| None })
+    identity.read(&Sources { headers: &Headers::new(), parameters: &[], representation, property: &|_| None })
 }
 
 fn payload<'a>(shape: &Shape, data: Result<Json<'a>, Thin>, before: Option<Json<'a>>) -> Payload<'a> {

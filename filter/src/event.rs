@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::json::push_string;
+use crate::timestamp::twelve_digits;
 
 /// Why an event bears no data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +125,9 @@ impl Event {
             push_attribute(&mut json, name, value);
         }
         // Text of one length, so that it sorts as it counts (CloudEvents extension `sequence`).
-        push_attribute(&mut json, "sequence", &format!("{:012}", attributes.sequence));
+        json.extend_from_slice(b",\"sequence\":\"");
+        json.extend_from_slice(&twelve_digits(attributes.sequence));
+        json.push(b'"');
         let mut event = Self { head: json.len(), json };
         match &payload.data {
             Ok(data) => {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::draft::Draft;
 use crate::event::Thin;
-use crate::exchange::{Headers, Media};
+use crate::exchange::Media;
+use crate::headers::Headers;
 
 /// What to read, and with whose credentials; these leave Envoy's memory for nothing but this GET.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Waiting {
     /// The configuration under which it was observed.
     pub config: Rc<Config>,
     /// The event.
-    pub draft: Draft,
+    pub draft: Draft<'static>,
     /// What it will bear; `None` for what the GET brings.
     pub data: Option<Result<Vec<u8>, Thin>>,
 }
@@ -173,16 +174,14 @@ fn size(waiting: &Waiting) -> usize {
 
 /// What the answer to a GET brings, from its headers and its size; `Ok` if its body is worth copying.
 pub fn read_head(headers: &Headers, size: usize, max_body_bytes: usize) -> Result<(), Thin> {
-    let value =
-        |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice());
-    let status = value(":status").and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok());
-    let media = value("content-type").map_or(Media::Unsaid, Media::of);
+    let status = headers.text(":status").and_then(|status| status.parse::<u16>().ok());
+    let media = headers.get("content-type").map_or(Media::Unsaid, Media::of);
     match status {
         // Envoy reports a refused connection as 503 and a timeout as 504, and a reset without any header.
         None | Some(500..) => Err(Thin::FetchFailed),
         Some(200 | 203) if size == 0 => Err(Thin::Empty),
         Some(200 | 203) if size > max_body_bytes => Err(Thin::TooLarge),
-        Some(200 | 203) if value("content-encoding").is_some_and(|coding| coding != b"identity") => {
+        Some(200 | 203) if headers.get("content-encoding").is_some_and(|coding| coding != b"identity") => {
             Err(Thin::Encoded)
         }
         Some(200 | 203) if media == Media::Other => Err(Thin::NotJson),
@@ -202,7 +201,7 @@ mod tests {
             source: Source::Automatic,
             id: id.to_owned(),
             event_type: "a.update".to_owned(),
-            subject: subject.to_owned(),
+            subject: subject.to_owned().into(),
             time: String::new(),
             request_id: None,
             traceparent: None,
@@ -216,7 +215,7 @@ mod tests {
     }
 
     fn target(path: &str, credentials: &str) -> Target {
-        let headers = vec![("authorization".to_owned(), credentials.as_bytes().to_vec())];
+        let headers = [("authorization", credentials)].into_iter().collect();
         Target { cluster: "api".into(), authority: "api".into(), path: path.into(), headers }
     }
 
@@ -287,7 +286,7 @@ mod tests {
     fn only_a_whole_json_answer_is_a_representation() {
         let head = |status: &str, more: &[(&str, &str)]| -> Headers {
             let pairs = [(":status", status)];
-            pairs.iter().chain(more).map(|(name, value)| ((*name).into(), value.as_bytes().into())).collect()
+            pairs.iter().chain(more).copied().collect()
         };
         let json = [("content-type", "application/json")];
         assert_eq!(read_head(&head("200", &json), 10, 10), Ok(()));

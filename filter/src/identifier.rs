@@ -9,6 +9,10 @@
 /// as `PROJ-123`, prefixed ids such as `cus_9s6X`, other random tokens, and anything with an `@`.
 pub fn looks_like_id(segment: &str) -> bool {
     let bytes = segment.as_bytes();
+    // Most segments are plain words, and no id is.
+    if bytes.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'-') {
+        return false;
+    }
     is_numeric(bytes)
         || is_uuid(bytes)
         || is_hexadecimal(bytes)

@@ -3,6 +3,7 @@
 //! The configuration names the source, and nothing else is looked at: a header that callers could forge counts only where
 //! an operator knows that something before the filter sets it.
 
+use crate::headers::Headers;
 use crate::json::Json;
 use crate::path::Parameter;
 
@@ -32,8 +33,8 @@ pub enum Identity {
 
 /// What an exchange offers to read from.
 pub struct Sources<'a> {
-    /// The kept request headers.
-    pub headers: &'a [(String, Vec<u8>)],
+    /// The request's headers.
+    pub headers: &'a Headers,
     /// The path's parameters.
     pub parameters: &'a [Parameter],
     /// The representation, if there is one.
@@ -47,8 +48,8 @@ impl Identity {
     pub fn read(&self, sources: &Sources<'_>) -> Option<String> {
         let found = match self {
             Self::Header(name) => {
-                let mut values = sources.headers.iter().filter(|(own, _)| own == name);
-                let value = values.next().map(|(_, value)| value.clone());
+                let mut values = sources.headers.iter().filter(|(own, _)| *own == name.as_bytes());
+                let value = values.next().map(|(_, value)| value.to_vec());
                 // Two values of one header leave open which of them the API heeded.
                 value.filter(|_| values.next().is_none()).and_then(|value| String::from_utf8(value).ok())
             }
@@ -87,14 +88,15 @@ mod tests {
     use super::*;
 
     fn check(identity: &Identity, expected: Option<&str>) {
-        let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
-        let headers = [
-            header("x-tenant", b" acme "),
-            header("x-odd", b"a\xff"),
-            header("x-twice", b"a"),
-            header("x-twice", b"b"),
-            header("x-empty", b""),
-        ];
+        let headers: Headers = [
+            ("x-tenant", &b" acme "[..]),
+            ("x-odd", b"a\xff"),
+            ("x-twice", b"a"),
+            ("x-twice", b"b"),
+            ("x-empty", b""),
+        ]
+        .into_iter()
+        .collect();
         let parameters = [("org".to_owned(), "o-1".to_owned())];
         let property = |path: &[&str]| match path {
             ["metadata", "filter_metadata", JWT_FILTER, "payload", "org", "id"] => Some(b"org-7".to_vec()),

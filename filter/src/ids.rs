@@ -81,15 +81,17 @@ impl Ids {
 
 /// The usual form, 8-4-4-4-12; `format!` would take longer than all the rest of an id.
 fn uuid_text(id: u128) -> String {
-    let mut text = String::with_capacity(36);
-    for digit in 0..32 {
-        if matches!(digit, 8 | 12 | 16 | 20) {
-            text.push('-');
+    let mut text = Vec::with_capacity(36);
+    for (at, byte) in id.to_be_bytes().into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push(b'-');
         }
-        let nibble = u32::try_from(id >> (124 - 4 * digit) & 0xf).unwrap_or_default();
-        text.push(char::from_digit(nibble, 16).unwrap_or('0'));
+        text.extend(
+            [byte >> 4, byte & 0xf]
+                .map(|nibble| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }),
+        );
     }
-    text
+    String::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]

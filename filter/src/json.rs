@@ -144,25 +144,43 @@ pub fn parse_pointer(pointer: &str) -> Result<Vec<String>, String> {
 /// Writes text as a JSON string, quotes included.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
-            out.extend_from_slice(text.as_bytes().get(plain..at).unwrap_or_default());
-            match byte {
-                b'"' | b'\\' => out.extend([b'\\', byte]),
-                _ => out.extend(format!("\\u{byte:04x}").bytes()),
-            }
-            plain = at + 1;
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at_checked(plain_start(rest)).unwrap_or((rest, b""));
+        out.extend_from_slice(plain);
+        let Some((byte, further)) = special.split_first() else { break };
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', *byte]),
+            _ => out.extend(format!("\\u{byte:04x}").bytes()),
         }
+        rest = further;
     }
-    out.extend_from_slice(text.as_bytes().get(plain..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// How many bytes at the beginning can stand in a JSON string as they are.
+fn plain_start(bytes: &[u8]) -> usize {
+    const EACH: u64 = u64::MAX / 0xff;
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    let (words, _) = bytes.as_chunks::<8>();
+    // Eight at a time: each term has the high bit of a byte set where that byte is special, or stands behind one that is.
+    let plain = words.iter().take_while(|word| {
+        let word = u64::from_le_bytes(**word);
+        let zero = |word: u64| word.wrapping_sub(EACH) & !word;
+        let control = word.wrapping_sub(EACH * 0x20) & !word;
+        let special =
+            control | zero(word ^ (EACH * u64::from(b'"'))) | zero(word ^ (EACH * u64::from(b'\\')));
+        special & (EACH * 0x80) == 0
+    });
+    let start = plain.count() * 8;
+    let rest = bytes.get(start..).unwrap_or_default();
+    start + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
 /// Counts brackets outside of strings; the text is known to be valid, so they pair up.
 fn is_shallow(text: &str) -> bool {
     // Most answers do not have so many brackets in all, whatever they nest, and counting is cheap.
-    if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
+    if count_opening(text.as_bytes()) <= MAX_DEPTH {
         return true;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -180,6 +198,13 @@ fn is_shallow(text: &str) -> bool {
         }
     }
     true
+}
+
+/// How many `[` and `{` there are. Counted in bytes over pieces that cannot overflow them, which compiles to SIMD.
+fn count_opening(bytes: &[u8]) -> usize {
+    // The two characters differ in one bit.
+    let count = |piece: &[u8]| piece.iter().fold(0_u8, |count, byte| count + u8::from(byte | 0x20 == b'{'));
+    bytes.chunks(128).map(|piece| usize::from(count(piece))).sum()
 }
 
 /// Finds the best of an object's fields that may bear an id.

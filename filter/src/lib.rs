@@ -24,6 +24,7 @@ pub mod conclusion;
 pub mod draft;
 pub mod event;
 pub mod exchange;
+pub mod headers;
 pub mod ids;
 pub mod json;
 pub mod timestamp;

@@ -26,6 +26,11 @@ pub fn segments(path: &str) -> Option<Vec<&str>> {
 
 /// Turns the bytes of a request target into text, with every byte that is not visible ASCII percent-encoded.
 pub fn printable(target: &[u8]) -> String {
+    // Nearly all are plain as they come.
+    let plain = target.iter().all(u8::is_ascii_graphic).then_some(target);
+    if let Some(text) = plain.and_then(|target| std::str::from_utf8(target).ok()) {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(target.len());
     for &byte in target {
         push_byte(&mut text, byte, byte.is_ascii_graphic());
@@ -35,9 +40,13 @@ pub fn printable(target: &[u8]) -> String {
 
 /// Percent-encodes a value so that it can stand as one path segment (`pchar` of RFC 3986 stays).
 pub fn encode_segment(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+    if value.bytes().all(plain) {
+        return value.to_owned();
+    }
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
-        push_byte(&mut text, byte, byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte));
+        push_byte(&mut text, byte, plain(byte));
     }
     text
 }
@@ -53,6 +62,9 @@ fn push_byte(text: &mut String, byte: u8, plain: bool) {
 
 /// Percent-decodes one segment; what does not decode to UTF-8 comes back as it was.
 pub fn decode_segment(segment: &str) -> String {
+    if !segment.contains('%') {
+        return segment.to_owned();
+    }
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -15,18 +15,52 @@ pub fn timestamp(since_epoch: Duration) -> String {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60,
-        since_epoch.subsec_micros()
-    )
+    let mut text = Vec::with_capacity(27);
+    let two = |number: u64| {
+        // Below 100, so that both digits fit into a byte.
+        let number = u8::try_from(number).unwrap_or_default();
+        [b'0' + number / 10, b'0' + number % 10]
+    };
+    let micros = u64::from(since_epoch.subsec_micros());
+    text.extend(two(year / 100));
+    text.extend(two(year % 100));
+    for (mark, number) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', second / 3_600),
+        (b':', second / 60 % 60),
+        (b':', second % 60),
+        (b'.', micros / 10_000),
+    ] {
+        text.push(mark);
+        text.extend(two(number));
+    }
+    text.extend(two(micros / 100 % 100));
+    text.extend(two(micros % 100));
+    text.push(b'Z');
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Twelve digits, zeros in front; text of one length sorts as it counts.
+pub fn twelve_digits(number: u64) -> [u8; 12] {
+    let (mut digits, mut rest) = ([b'0'; 12], number);
+    for digit in digits.iter_mut().rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    digits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_has_twelve_digits() {
+        assert_eq!(&twelve_digits(0), b"000000000000");
+        assert_eq!(&twelve_digits(123_456_789_012), b"123456789012");
+        assert_eq!(&twelve_digits(7), b"000000000007");
+    }
 
     #[test]
     fn timestamps_are_rfc_3339_with_microseconds() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use gatehook_filter::conclusion::{Conclude, Conclusion, Outcome};
 use gatehook_filter::config::Config;
-use gatehook_filter::exchange::{Exchange, Headers, OnRequest};
+use gatehook_filter::exchange::{Exchange, OnRequest};
+use gatehook_filter::headers::Headers;
 use gatehook_filter::ids::Ids;
 use harness::gateway::filter_configuration;
 use harness::http::write_raw;
@@ -155,13 +156,8 @@ fn case(number: usize, dice: &mut Dice) -> Case {
 
 /// Type, subject and data of the events that the core makes of a case, outside of Envoy.
 fn expected(config: &Config, case: &Case, ids: &mut Ids) -> Vec<String> {
-    let pair = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
     let path = case.path.split('#').next().unwrap_or_default();
-    let request = vec![
-        pair(":method", case.method.as_bytes()),
-        pair(":path", path.as_bytes()),
-        pair(":authority", b"api"),
-    ];
+    let request = [(":method", case.method), (":path", path), (":authority", "api")].into_iter().collect();
     let mut exchange = Exchange::default();
     if exchange.on_request(config, request, |_| false) == OnRequest::Leave {
         return Vec::new();
@@ -171,16 +167,18 @@ fn expected(config: &Config, case: &Case, ids: &mut Ids) -> Vec<String> {
         exchange.on_request_body(Some(sent.to_vec()));
     }
     let status = case.status.to_string();
-    let mut head: Headers = vec![pair(":status", status.as_bytes())];
-    head.extend(case.headers.iter().map(|(name, value)| pair(name, value)));
-    let mut found = exchange.on_response(config, head, case.ends_with_head, |_| false);
+    let first = [(":status", status.as_bytes())];
+    let head: Headers = first.into_iter().chain(case.headers.iter().copied()).collect();
+    let mut found = exchange.on_response(config, &head, case.ends_with_head, |_| false);
     if exchange.wants_response(config, case.body.len()) {
         exchange.on_response_body(Some(case.body.to_vec()));
     }
     found = found.or_else(|| exchange.on_end());
     let mut with =
         Conclude { config, now: Duration::from_secs(1), ids, property: &|_| None, waits: &|_| false };
-    let Some(Conclusion::Events(outcomes)) = found.map(|observation| observation.conclude(&mut with)) else {
+    let Some(Conclusion::Events(outcomes)) =
+        found.as_ref().map(|observation| observation.conclude(&mut with))
+    else {
         return Vec::new();
     };
     let events = outcomes.into_iter().filter_map(|outcome| match outcome {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use gatehook_filter::conclusion::{self, Conclude, Conclusion};
 use gatehook_filter::config::Config;
 use gatehook_filter::event::Thin;
-use gatehook_filter::exchange::{Exchange, Headers, Observation, OnRequest};
+use gatehook_filter::exchange::{Exchange, Observation, OnRequest};
 use gatehook_filter::explain::{self, Silence};
+use gatehook_filter::headers::Headers;
 use gatehook_filter::ids::Ids;
 use gatehook_filter::rules::Source;
 
@@ -102,7 +103,7 @@ fn first(outcomes: Vec<conclusion::Outcome>, rule: Option<Source>) -> Option<Out
             event_type: draft.event_type,
             rule,
             json: None,
-            subject: draft.subject,
+            subject: draft.subject.into_owned(),
             thin: None,
             reads: Some(target.path),
             further,
@@ -129,11 +130,13 @@ fn silencing_header(config: &Config, call: &Call<'_>) -> Option<String> {
 }
 
 /// The callbacks of one stream, in Envoy's order.
-fn observe(config: &Config, call: &Call<'_>) -> Option<Observation> {
-    let pair = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
-    let mut request: Headers =
-        vec![pair(":method", call.method), pair(":path", call.target), pair(":authority", call.authority)];
-    request.extend(call.request_headers.iter().map(|(name, value)| pair(name, value)));
+fn observe(config: &Config, call: &Call<'_>) -> Option<Box<Observation>> {
+    let with = |first: &[(&str, &str)], more: &[(String, String)]| -> Headers {
+        let more = more.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        first.iter().copied().chain(more).collect()
+    };
+    let first = [(":method", call.method), (":path", call.target), (":authority", call.authority)];
+    let request = with(&first, call.request_headers);
     let mut exchange = Exchange::default();
     if exchange.on_request(config, request, |_| false) == OnRequest::Leave {
         return None;
@@ -141,10 +144,9 @@ fn observe(config: &Config, call: &Call<'_>) -> Option<Observation> {
     if exchange.wants_request(call.request_body.len()) {
         exchange.on_request_body(Some(call.request_body.to_vec()));
     }
-    let mut response: Headers = vec![pair(":status", &call.status.to_string())];
-    response.extend(call.headers.iter().map(|(name, value)| pair(name, value)));
+    let response = with(&[(":status", &call.status.to_string())], call.headers);
     // The caller says what the API itself answered, so there is no doubt about where it came from.
-    if let Some(observation) = exchange.on_response(config, response, call.body.is_empty(), |_| false) {
+    if let Some(observation) = exchange.on_response(config, &response, call.body.is_empty(), |_| false) {
         return Some(observation);
     }
     if exchange.wants_response(config, call.body.len()) {

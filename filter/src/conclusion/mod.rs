@@ -7,13 +7,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::draft::{Draft, Ready, parameters_as_json};
 use crate::event::Thin;
-use crate::exchange::{Asked, Body, Headers, Media, Observation};
+use crate::exchange::{Asked, Body, Media, Observation};
 use crate::fetch::Target;
+use crate::headers::Headers;
 use crate::identity::{Identity, Sources};
 use crate::ids::Ids;
 use crate::json::Json;
@@ -23,9 +25,9 @@ use crate::shape::{Representation, Shape};
 use crate::timestamp::timestamp;
 
 /// What came of a committed write.
-pub enum Conclusion {
+pub enum Conclusion<'a> {
     /// Its events; more than one only for an answer in bulk.
-    Events(Vec<Outcome>),
+    Events(Vec<Outcome<'a>>),
     /// No rule fits.
     Unmatched {
         /// The path with every id replaced by `{id}`.
@@ -34,13 +36,13 @@ pub enum Conclusion {
 }
 
 /// What came of one written resource.
-pub enum Outcome {
+pub enum Outcome<'a> {
     /// An event for the outbox.
     Ready(Ready),
     /// An event that needs no more than what is at hand, but has to stay behind others of its resource that do.
-    Behind(Draft, Result<Vec<u8>, Thin>),
+    Behind(Draft<'a>, Result<Vec<u8>, Thin>),
     /// An event whose representation is to be read.
-    Fetch(Draft, Target),
+    Fetch(Draft<'a>, Target),
     /// The tenant is missing, and the configuration lets nothing go without one.
     Untold,
 }
@@ -61,7 +63,7 @@ pub struct Conclude<'a> {
 
 impl Observation {
     /// Makes the events of this observation.
-    pub fn conclude(&self, with: &mut Conclude<'_>) -> Conclusion {
+    pub fn conclude(&self, with: &mut Conclude<'_>) -> Conclusion<'_> {
         let Self { asked, head, .. } = self;
         let unmatched = || Conclusion::Unmatched { shape: rules::shape(path::without_query(&asked.target)) };
         let Some(candidate) = &asked.candidate else { return unmatched() };
@@ -75,14 +77,15 @@ impl Observation {
         let elements = shape.explode.as_ref().and_then(|pointer| data.ok()?.at(pointer)?.elements());
         let outcomes = match (elements, &shape.explode) {
             (Some(elements), _) => {
-                let each = elements.into_iter();
-                each.map(|element| self.outcome(with, candidate, &found, Ok(element))).collect()
+                let each = elements.into_iter().map(|element| (element, shape.id(element, head.media)));
+                each.map(|(element, id)| self.outcome(with, candidate, &found, Ok(element), id.as_deref()))
+                    .collect()
             }
             (None, Some(_)) => {
                 let reason = data.err().unwrap_or(Thin::Pointer);
-                vec![self.outcome(with, candidate, &found, Err(reason))]
+                vec![self.outcome(with, candidate, &found, Err(reason), None)]
             }
-            (None, None) => vec![self.outcome(with, candidate, &found, data)],
+            (None, None) => vec![self.outcome(with, candidate, &found, data, id.as_deref())],
         };
         Conclusion::Events(outcomes)
     }
@@ -93,10 +96,11 @@ impl Observation {
         candidate: &Candidate,
         found: &Match,
         data: Result<Json<'_>, Thin>,
-    ) -> Outcome {
+        id: Option<&str>,
+    ) -> Outcome<'_> {
         let shape = with.config.shape(candidate.source);
         let deleted = self.asked.method == Method::Delete;
-        let draft = self.draft(with, candidate, found, data.ok());
+        let draft = self.draft(with, candidate, found, data.ok(), id);
         // What is known of a resource that is gone, where nothing else is.
         let parameters = (deleted && data.is_err()).then(|| parameters_as_json(&candidate.parameters));
         let data = parameters.as_deref().map_or(data, |json| Json::parse(json).ok_or(Thin::Empty));
@@ -118,30 +122,30 @@ impl Observation {
         candidate: &Candidate,
         found: &Match,
         representation: Option<Json<'_>>,
-    ) -> Draft {
+        id: Option<&str>,
+    ) -> Draft<'_> {
         let Self { asked, head, .. } = self;
         let shape = with.config.shape(candidate.source);
         let sources = Sources {
-            headers: &asked.kept,
+            headers: &asked.headers,
             parameters: &candidate.parameters,
             representation: None,
             property: with.property,
         };
         let read =
             |identity: &Option<Identity>| identity.as_ref().and_then(|identity| identity.read(&sources));
-        let id = representation.and_then(|json| shape.id(json, head.media));
         Draft {
             source: candidate.source,
             id: with.ids.next(with.now),
             event_type: found.event_type.clone(),
-            subject: self.subject(shape, candidate, found, id.as_deref(), representation),
+            subject: self.subject(shape, candidate, found, id, representation),
             time: timestamp(with.now),
-            request_id: asked.request_id.clone(),
-            traceparent: asked.traceparent.clone(),
-            etag: head.etag.clone(),
+            request_id: asked.request_id().map(Cow::Borrowed),
+            traceparent: asked.traceparent().map(Cow::Borrowed),
+            etag: head.etag.as_deref().map(Cow::Borrowed),
             tenant: read(&shape.tenant),
             actor: read(&shape.actor),
-            previous: asked.previous.clone(),
+            previous: asked.previous.as_deref().map(Cow::Borrowed),
             deleted: asked.method == Method::Delete,
         }
     }
@@ -169,29 +173,30 @@ impl Observation {
         found: &Match,
         id: Option<&str>,
         representation: Option<Json<'_>>,
-    ) -> String {
+    ) -> Cow<'_, str> {
         if let Some(template) = &shape.subject {
             let own = id.map(|id| ("id".to_owned(), id.to_owned()));
             let parameters: Vec<_> = candidate.parameters.iter().cloned().chain(own).collect();
             if let Some(path) = template.expand(&parameters).filter(|path| path.len() <= MAX_PATH) {
-                return path;
+                return Cow::Owned(path);
             }
         }
         let path = path::without_query(&self.asked.target);
         let located = || {
             let location = self.head.location.as_deref().filter(|_| self.head.status == 201);
-            let location = location.and_then(|location| path::location_path(location, &self.asked.authority));
+            let location =
+                location.and_then(|location| path::location_path(location, &self.asked.authority()));
             location.or_else(|| self.self_link(representation?))
         };
         let bulk = shape.explode.is_some();
         if let Some(located) = located().filter(|located| !bulk && located.len() <= MAX_PATH) {
-            return located;
+            return Cow::Owned(located);
         }
         match (found.place, id) {
             (Place::Below, Some(id)) => below(path, id),
             (_, Some(id)) if bulk => below(path, id),
-            (Place::Above, _) => path::above(path).to_owned(),
-            _ => path.to_owned(),
+            (Place::Above, _) => Cow::Borrowed(path::above(path)),
+            _ => Cow::Borrowed(path),
         }
     }
 
@@ -199,7 +204,7 @@ impl Observation {
     fn self_link(&self, representation: Json<'_>) -> Option<String> {
         let hal = Some(representation).filter(|_| self.head.media == Media::Hal)?;
         let link = hal.at(&["_links", "self", "href"].map(str::to_owned))?.name()?;
-        path::location_path(&link, &self.asked.authority)
+        path::location_path(&link, &self.asked.authority())
     }
 
     /// What to GET; `None` where nothing tells under which path the resource stands.
@@ -213,10 +218,10 @@ impl Observation {
         let query = asked.target.split_once('?').map(|(_, query)| query).filter(|_| own);
         let text = |path: &[&str]| (with.property)(path).and_then(|value| String::from_utf8(value).ok());
         let (cluster, authority, wanted) = match &with.config.fetch.cluster {
-            Some(cluster) => (cluster.clone(), asked.authority.clone(), subject.to_owned()),
+            Some(cluster) => (cluster.clone(), asked.authority().into_owned(), subject.to_owned()),
             None => {
                 let sent = text(&["request", "path"]).unwrap_or_else(|| path.to_owned());
-                let host = text(&["request", "host"]).unwrap_or_else(|| asked.authority.clone());
+                let host = text(&["request", "host"]).unwrap_or_else(|| asked.authority().into_owned());
                 let sent = path::rewritten(subject, path, path::without_query(&sent));
                 (text(&["xds", "cluster_name"])?, host, sent)
             }
@@ -244,26 +249,26 @@ impl Asked {
         let cluster = config.fetch.cluster.clone().or_else(own)?;
         Some(Target {
             cluster,
-            authority: self.authority.clone(),
+            authority: self.authority().into_owned(),
             path: self.target.clone(),
             headers: self.credentials(config),
         })
     }
 
     fn credentials(&self, config: &Config) -> Headers {
-        let own = |(name, _): &&(String, Vec<u8>)| config.fetch.headers.contains(name);
-        self.kept.iter().filter(own).cloned().collect()
+        let wanted = |name| std::str::from_utf8(name).is_ok_and(|name| config.fetch.headers.contains(name));
+        self.headers.iter().filter(|(name, _)| wanted(*name)).collect()
     }
 }
 
-fn finish(draft: Draft, with: &mut Conclude<'_>, data: Result<Json<'_>, Thin>) -> Outcome {
+fn finish<'a>(draft: Draft<'_>, with: &mut Conclude<'_>, data: Result<Json<'_>, Thin>) -> Outcome<'a> {
     draft.finish(with.config, data, with.ids).map_or(Outcome::Untold, Outcome::Ready)
 }
 
 /// What calls itself by more than a path can hold has no path of its own.
-fn below(path: &str, id: &str) -> String {
-    let below = format!("{}/{}", path.trim_end_matches('/'), path::encode_segment(id));
-    if below.len() <= MAX_PATH { below } else { path.to_owned() }
+fn below<'a>(path: &'a str, id: &str) -> Cow<'a, str> {
+    let below = [path.trim_end_matches('/'), "/", &path::encode_segment(id)].concat();
+    if below.len() <= MAX_PATH { Cow::Owned(below) } else { Cow::Borrowed(path) }
 }
 
 /// Whether the request itself named this id: in its query, in a form, or as the id of the JSON it sent.

@@ -4,7 +4,7 @@ use super::*;
 use crate::exchange::{Exchange, OnRequest};
 
 fn headers(pairs: &[(&str, &str)]) -> Headers {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+    pairs.iter().copied().collect()
 }
 
 /// How a response ends.
@@ -54,8 +54,8 @@ impl Play {
         let mut ids = Ids::new([&b"test"[..]]);
         let mut exchange = Exchange::default();
         let (method, path) = self.request.split_once(' ').unwrap();
-        let mut request = headers(&[(":method", method), (":path", path), (":authority", "api.example")]);
-        request.extend(headers(&self.asks));
+        let first = [(":method", method), (":path", path), (":authority", "api.example")];
+        let request: Headers = first.iter().chain(&self.asks).copied().collect();
         if exchange.on_request(&config, request, |_| false) == OnRequest::Leave {
             return Vec::new();
         }
@@ -69,7 +69,7 @@ impl Play {
         pairs.extend(&self.response);
         let mut found = Vec::new();
         found.extend(
-            exchange.on_response(&config, headers(&pairs), self.end == End::Headers, |_| self.foreign),
+            exchange.on_response(&config, &headers(&pairs), self.end == End::Headers, |_| self.foreign),
         );
         if self.end != End::Headers {
             let middle = self.answers.len() / 2;
@@ -93,7 +93,7 @@ impl Play {
             property: &|_| None,
             waits: &|_| false,
         };
-        let outcomes = found.into_iter().flat_map(|one| match one.conclude(&mut with) {
+        let outcomes = found.iter().flat_map(|one| match one.conclude(&mut with) {
             Conclusion::Events(outcomes) => outcomes,
             Conclusion::Unmatched { .. } => Vec::new(),
         });
@@ -158,7 +158,7 @@ fn the_host_is_asked_only_where_the_headers_leave_a_doubt() {
         let mut exchange = Exchange::default();
         exchange.on_request(&config, headers(&[(":method", "POST"), (":path", path)]), |_| false);
         let mut found = None;
-        exchange.on_response(&config, headers(response), true, |doubts| {
+        exchange.on_response(&config, &headers(response), true, |doubts| {
             found = Some((doubts.local, doubts.companion));
             false
         });
@@ -175,7 +175,7 @@ fn the_host_is_asked_only_where_the_headers_leave_a_doubt() {
 fn a_stream_that_was_never_asked_leaves_nothing() {
     assert!(Exchange::default().on_log().is_none());
     let config = Config::parse(b"").unwrap();
-    let answered = Exchange::default().on_response(&config, headers(&[(":status", "201")]), true, |_| false);
+    let answered = Exchange::default().on_response(&config, &headers(&[(":status", "201")]), true, |_| false);
     assert!(answered.is_none());
 }
 
@@ -355,8 +355,8 @@ fn a_missing_tenant_holds_back_as_much_as_configured() {
 fn a_second_gatehook_stays_silent_behind_the_first() {
     let config = Config::parse(br#"{"via": true, "companion": {"token": "t"}}"#).unwrap();
     let ask = |mark: Option<&str>, own: bool| {
-        let mut request = headers(&[(":method", "PUT"), (":path", "/a/7")]);
-        request.extend(mark.map(|mark| ("gatehook-via".to_owned(), mark.as_bytes().to_vec())));
+        let first = [(":method", "PUT"), (":path", "/a/7")];
+        let request = first.into_iter().chain(mark.map(|mark| ("gatehook-via", mark))).collect();
         Exchange::default().on_request(&config, request, |_| own) != OnRequest::Leave
     };
     let mark = format!("{}-1", config.via.clone().unwrap());
@@ -378,8 +378,8 @@ fn a_delete_bears_the_path_parameters_and_waits_for_no_body() {
 fn identity_is_asked_for_only_where_an_event_may_come_of_it() {
     let ask = |config: &str, path: &str, encoding: Option<&str>| {
         let config = Config::parse(config.as_bytes()).unwrap();
-        let mut request = headers(&[(":method", "PUT"), (":path", path)]);
-        request.extend(encoding.map(|value| ("accept-encoding".to_owned(), value.as_bytes().to_vec())));
+        let first = [(":method", "PUT"), (":path", path)];
+        let request = first.into_iter().chain(encoding.map(|value| ("accept-encoding", value))).collect();
         let seen = Exchange::default().on_request(&config, request, |_| false);
         matches!(seen, OnRequest::Watch { identity: true, .. })
     };
@@ -392,14 +392,13 @@ fn identity_is_asked_for_only_where_an_event_may_come_of_it() {
 
 #[test]
 fn header_values_that_cannot_stand_in_an_event_are_left_out() {
-    let mut response = headers(&[(":status", "201"), ("content-type", "application/json")]);
-    response.push(("etag".to_owned(), b"\"\xff\"".to_vec()));
+    let response: Headers = [(":status", &b"201"[..]), ("etag", b"\"\xff\"")].into_iter().collect();
     let config = Config::parse(b"").unwrap();
     let mut exchange = Exchange::default();
-    let mut request = headers(&[(":method", "POST"), (":path", "/a"), ("x-request-id", "r-1")]);
-    request.push(("traceparent".to_owned(), vec![0xfe]));
-    exchange.on_request(&config, request, |_| false);
-    let observation = exchange.on_response(&config, response, true, |_| false).unwrap();
-    assert_eq!((observation.head.etag, observation.asked.traceparent), (None, None));
-    assert_eq!(observation.asked.request_id.as_deref(), Some("r-1"));
+    let fields =
+        [(":method", &b"POST"[..]), (":path", b"/a"), ("x-request-id", b"r-1"), ("traceparent", b"\xfe")];
+    exchange.on_request(&config, fields.into_iter().collect(), |_| false);
+    let observation = exchange.on_response(&config, &response, true, |_| false).unwrap();
+    assert_eq!((observation.head.etag.as_deref(), observation.asked.traceparent()), (None, None));
+    assert_eq!(observation.asked.request_id(), Some("r-1"));
 }

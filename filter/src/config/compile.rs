@@ -1,16 +1,14 @@
 //! From the configuration's shape to its meaning, with every fault in its place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::raw::{Mode, Object, RawCompanion, RawConfig, RawFetch, RawHold, RawResource, RawShape};
 use super::{Companion, Config, Fault, Faults, Fetch, Token, shape};
 use crate::hold::Hold;
-use crate::identity::Identity;
 use crate::outbox::Limits;
 use crate::path::{Glob, Template};
-use crate::rules::{Method, Resource, Rules};
-use crate::shape::{Representation, Shape};
+use crate::rules::{Memo, Method, Resource, Rules};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -121,8 +119,17 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
     Ok(Config {
         source: raw.source,
         via: companion.token.as_ref().filter(|_| raw.via).map(Token::mark),
-        kept_headers: kept_headers(&fetch, &shape, &resources),
-        rules: Rules { namespace, tense, automatic, nested: raw.nested, ignore, resources, verbs, singulars },
+        rules: Rules {
+            namespace,
+            tense,
+            automatic,
+            nested: raw.nested,
+            ignore,
+            resources,
+            verbs,
+            singulars,
+            nouns: Memo::default(),
+        },
         shape,
         missing_tenant: raw.missing_tenant,
         fetch,
@@ -224,22 +231,6 @@ fn compile_hold(check: &mut Check, mode: Mode, raw: Option<RawHold>, timeout: &s
     Some(Hold { timeout, max_body_bytes, buffer_bytes, read_bytes })
 }
 
-/// The request headers that something in the configuration reads later.
-fn kept_headers(fetch: &Fetch, shape: &Shape, resources: &[Resource]) -> BTreeSet<String> {
-    let mut kept = BTreeSet::new();
-    for shape in resources.iter().map(|resource| &resource.shape).chain([shape]) {
-        if shape.representation != Representation::Answer || shape.previous {
-            kept.extend(fetch.headers.iter().cloned());
-        }
-        for identity in shape.tenant.iter().chain(&shape.actor) {
-            if let Identity::Header(name) = identity {
-                kept.insert(name.clone());
-            }
-        }
-    }
-    kept
-}
-
 fn compile_resources(check: &mut Check, raw: Vec<Object<RawResource>>, base: &RawShape) -> Vec<Resource> {
     check.require(raw.len() <= MAX_RESOURCES, "/resources", "at most 1000 are allowed");
     let mut resources: Vec<Resource> = Vec::with_capacity(raw.len());
@@ -309,7 +300,7 @@ fn compile_resource(check: &mut Check, at: &str, mut raw: RawResource, base: &Ra
         }
         Some(subject)
     });
-    let (noun, actions, statuses) = (raw.noun, raw.actions, raw.statuses);
+    let (noun, actions, statuses) = (raw.noun.into(), raw.actions, raw.statuses);
     Some(Resource { template: template?, noun, verbs, collection, actions, statuses, shape })
 }
 

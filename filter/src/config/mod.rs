@@ -41,8 +41,6 @@ pub struct Config {
     pub fetch: Fetch,
     /// Mode `hold`: answers wait for their events; `None` in mode `async`.
     pub hold: Option<Hold>,
-    /// Request headers, in lower case, whose values an exchange keeps.
-    pub kept_headers: BTreeSet<String>,
     /// The largest answer that is kept as a representation, in bytes.
     pub max_body_bytes: usize,
     /// Whether observed writes go upstream with `accept-encoding: identity`.
@@ -341,7 +339,6 @@ mod tests {
         assert_eq!(own.representation, crate::shape::Representation::Fetch);
         let text = crate::json::Json::parse(br#"{"ssn":1,"name":2,"id":3}"#).unwrap();
         assert_eq!(own.privacy.apply(text).as_deref(), Some(r#"{"id":3}"#));
-        assert_eq!(config.kept_headers.iter().collect::<Vec<_>>(), ["authorization", "cookie", "x-t"]);
     }
 
     #[test]

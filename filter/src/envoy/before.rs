@@ -8,8 +8,8 @@ use super::metrics::Counter;
 use super::stream::Stream;
 use super::{host, vm};
 use crate::config::Config;
-use crate::exchange::Headers;
 use crate::fetch::read_head;
+use crate::headers::Headers;
 
 impl Stream {
     /// Reads the representation before the request goes on; false if that cannot be, and the request is not to wait.

@@ -9,8 +9,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, Status};
 
-use crate::exchange::{Headers, VIA};
+use super::abi;
+use crate::exchange::VIA;
 use crate::fetch::Target;
+use crate::headers::Headers;
 
 /// The time since the Unix epoch, with the resolution of Envoy's clock (ns). Any phase.
 pub(super) fn now() -> Duration {
@@ -25,7 +27,7 @@ pub(super) fn request_method() -> Option<Vec<u8>> {
 
 /// All request headers. Request headers phase only.
 pub(super) fn request_headers() -> Headers {
-    hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+    headers(MapType::HttpRequestHeaders)
 }
 
 /// Asks the upstream not to encode its answer. Request headers phase only.
@@ -62,7 +64,7 @@ pub(super) fn resume_response_of(stream: u32, own: u32) -> bool {
 
 /// All response headers. Response headers phase only.
 pub(super) fn response_headers() -> Headers {
-    hostcalls::get_map_bytes(MapType::HttpResponseHeaders).unwrap_or_default()
+    headers(MapType::HttpResponseHeaders)
 }
 
 /// A piece of the response's body, from this place in what Envoy has of it. Response body phase only.
@@ -72,7 +74,11 @@ pub(super) fn response_body(from: usize, size: usize) -> Option<Vec<u8>> {
 
 /// The headers of the companion's answer. Only in the callback for that answer, and only if it has headers.
 pub(super) fn call_headers() -> Headers {
-    hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders).unwrap_or_default()
+    headers(MapType::HttpCallResponseHeaders)
+}
+
+fn headers(map: MapType) -> Headers {
+    abi::header_map(map).map(Headers::from_wire).unwrap_or_default()
 }
 
 /// The body of an answer to a call. Only in the callback for that answer.
@@ -120,7 +126,7 @@ pub(super) fn post(
 pub(super) fn get(target: &Target, timeout: Duration) -> Result<u32, Status> {
     let brought = target.headers.iter().filter_map(|(name, value)| {
         // The SDK sends text alone, and credentials are text.
-        Some((name.as_str(), std::str::from_utf8(value).ok()?))
+        Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
     });
     let mut headers: Vec<(&str, &str)> =
         vec![(":method", "GET"), (":path", &target.path), (":authority", &target.authority)];

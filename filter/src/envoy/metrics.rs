@@ -10,7 +10,7 @@ use proxy_wasm::types::MetricType;
 use super::host;
 
 /// What is counted; each name is one in `/stats/prometheus`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counter {
     Observed,
     HandedOver,
@@ -75,7 +75,8 @@ const MOST_TYPES: usize = 100;
 /// All counts of one VM.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    counters: BTreeMap<Counter, Tally>,
+    /// In the order of [`Counter::ALL`].
+    counters: [Tally; Counter::ALL.len()],
     types: BTreeMap<String, Tally>,
     outbox: Tally,
     dirty: bool,
@@ -89,16 +90,10 @@ struct Tally {
 }
 
 impl Metrics {
-    /// Makes every counter known at zero, so that a rate can be taken from the first event on.
-    pub(super) fn new() -> Self {
-        let counters = Counter::ALL.into_iter().map(|counter| (counter, Tally::default())).collect();
-        Self { counters, ..Self::default() }
-    }
-
     /// Counts.
     pub(super) fn add(&mut self, counter: Counter, count: usize) {
-        if count > 0 {
-            self.counters.entry(counter).or_default().add(count);
+        if let Some(tally) = self.counters.get_mut(counter as usize).filter(|_| count > 0) {
+            tally.add(count);
             self.dirty = true;
         }
     }
@@ -140,7 +135,8 @@ impl Metrics {
             self.add(Counter::Failed, 1);
             self.dirty = false;
         }
-        for (counter, tally) in &mut self.counters {
+        // All are told from the first time on, also at zero, so that a rate can be taken from the first event on.
+        for (counter, tally) in Counter::ALL.into_iter().zip(&mut self.counters) {
             // A counter that cannot be told keeps its count for the next time.
             tally.tell(MetricType::Counter, counter.name());
         }

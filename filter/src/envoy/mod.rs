@@ -4,6 +4,7 @@
 //! answer to a call that a stream made and did not outlive. A stream only puts its event into the outbox and starts its
 //! root's tick. The outbox belongs to the VM, so a change of configuration with the same code finds it as it was.
 
+mod abi;
 mod before;
 mod host;
 mod metrics;

@@ -14,8 +14,9 @@ use crate::conclusion::{Conclude, Conclusion, Outcome};
 use crate::config::{Companion, Config};
 use crate::draft::{Draft, Ready};
 use crate::event::Thin;
-use crate::exchange::{Headers, Observation};
+use crate::exchange::Observation;
 use crate::fetch::{FetchNumber, Waiting, read_head};
+use crate::headers::Headers;
 use crate::json::Json;
 use crate::outbox::Pushed;
 
@@ -64,21 +65,21 @@ impl Vm {
         held
     }
 
-    fn take_up(&mut self, config: &Rc<Config>, outcome: Outcome, waiter: Option<u32>) -> bool {
+    fn take_up(&mut self, config: &Rc<Config>, outcome: Outcome<'_>, waiter: Option<u32>) -> bool {
         let Some(hub) = self.hubs.get_mut(&config.companion) else { return false };
         let own = Rc::clone(config);
         match outcome {
             Outcome::Ready(ready) => return self.enqueue(&config.companion, Some(ready), waiter),
             Outcome::Untold => return self.enqueue(&config.companion, None, None),
             Outcome::Behind(draft, data) => {
-                let waiting = Waiting { config: own, draft, data: Some(data) };
+                let waiting = Waiting { config: own, draft: draft.into_owned(), data: Some(data) };
                 if let Err(waiting) = hub.fetches.push_behind(waiting) {
                     let Waiting { draft, data, .. } = *waiting;
                     self.finish(config, config, draft, &data.unwrap_or(Err(Thin::Empty)));
                 }
             }
             Outcome::Fetch(draft, target) => {
-                let waiting = Waiting { config: own, draft, data: None };
+                let waiting = Waiting { config: own, draft: draft.into_owned(), data: None };
                 if let Err(waiting) = hub.fetches.push(waiting, target) {
                     self.metrics.add(Counter::FetchFailed, 1);
                     self.finish(config, config, waiting.draft, &Err(Thin::FetchBusy));
@@ -138,7 +139,7 @@ impl Vm {
     }
 
     /// Writes an event under the configuration it was observed with, and puts it into the outbox of the present one.
-    fn finish(&mut self, config: &Config, own: &Config, draft: Draft, data: &Result<Vec<u8>, Thin>) {
+    fn finish(&mut self, config: &Config, own: &Config, draft: Draft<'_>, data: &Result<Vec<u8>, Thin>) {
         let Some(ids) = self.ids.as_mut() else { return };
         let json = match data {
             Ok(bytes) => Json::parse(bytes).ok_or(Thin::NotJson),
@@ -173,7 +174,7 @@ impl Vm {
 }
 
 /// The representation within what a GET brought.
-fn unwrapped(config: &Config, draft: &Draft, body: Result<Vec<u8>, Thin>) -> Result<Vec<u8>, Thin> {
+fn unwrapped(config: &Config, draft: &Draft<'_>, body: Result<Vec<u8>, Thin>) -> Result<Vec<u8>, Thin> {
     let body = body?;
     let unwrap = &config.shape(draft.source).unwrap;
     if unwrap.is_empty() {

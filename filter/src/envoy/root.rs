@@ -13,7 +13,7 @@ use proxy_wasm::types::{ContextType, LogLevel};
 use super::stream::Stream;
 use super::{host, vm};
 use crate::config::Config;
-use crate::exchange::Headers;
+use crate::headers::Headers;
 
 /// How long the last root of a destination goes on trying after its configuration is gone.
 const LAST_TRY: Duration = Duration::from_secs(60);

@@ -12,7 +12,8 @@ use proxy_wasm::types::Action;
 use super::metrics::Counter;
 use super::{host, vm};
 use crate::config::Config;
-use crate::exchange::{Doubts, Exchange, Headers, Observation, OnRequest};
+use crate::exchange::{Doubts, Exchange, Observation, OnRequest};
+use crate::headers::Headers;
 use crate::rules::Method;
 
 /// The context of one HTTP stream.
@@ -24,7 +25,7 @@ pub(super) struct Stream {
     root: u32,
     id: u32,
     /// What may need a GET waits for the log callback, where Envoy tells how it has rewritten the request.
-    late: Option<Observation>,
+    late: Option<Box<Observation>>,
     holding: Holding,
     /// How much of the body that Envoy keeps for us was looked at; 0 while Envoy keeps nothing.
     seen: usize,
@@ -58,7 +59,7 @@ impl Stream {
     }
 
     /// Makes the events of what was observed; true if the answer is to be held until they are safe.
-    fn conclude(&mut self, config: &Rc<Config>, observation: Observation, hold: bool) -> bool {
+    fn conclude(&mut self, config: &Rc<Config>, observation: Box<Observation>, hold: bool) -> bool {
         if observation.asked.may_fetch(config) {
             self.late = Some(observation);
             return false;
@@ -70,7 +71,7 @@ impl Stream {
     }
 
     /// The headers are there; says whether they go on.
-    fn begin(&mut self, config: &Rc<Config>, ends: bool, observation: Option<Observation>) -> Action {
+    fn begin(&mut self, config: &Rc<Config>, ends: bool, observation: Option<Box<Observation>>) -> Action {
         let length =
             observation.as_ref().map_or_else(|| self.exchange.declared_length(), |one| one.head.length);
         let may_fetch = self.exchange.may_fetch(config)
@@ -180,7 +181,7 @@ impl HttpContext for Stream {
             return Action::Continue;
         }
         let headers = host::request_headers();
-        if !headers.iter().any(|(name, value)| name == ":method" && is_write(value)) {
+        if !headers.get(":method").is_some_and(is_write) {
             vm::with(|vm| vm.sees_reads = true);
             return Action::Continue;
         }
@@ -191,6 +192,7 @@ impl HttpContext for Stream {
             number.is_some_and(|number| vm::with(|vm| vm.is_redirected(number)).unwrap_or(false))
         };
         let watch = self.exchange.on_request(&config, headers, is_own);
+        self.account();
         let OnRequest::Watch { identity, mark, previous } = watch else { return Action::Continue };
         if identity {
             host::ask_for_identity();
@@ -227,7 +229,7 @@ impl HttpContext for Stream {
             (doubts.local && details().as_deref() != Some(b"via_upstream"))
                 || (doubts.companion && cluster().as_deref() == Some(config.companion.cluster.as_bytes()))
         };
-        let observation = self.exchange.on_response(&config, host::response_headers(), ends, is_foreign);
+        let observation = self.exchange.on_response(&config, &host::response_headers(), ends, is_foreign);
         self.account();
         self.begin(&config, ends, observation)
     }
@@ -275,7 +277,6 @@ impl HttpContext for Stream {
 /// hands us the body meanwhile (mode `hold`), Envoy would refuse a body that outgrows its buffer.
 fn may_stop(config: &Config, headers: &Headers, ends: bool) -> bool {
     let Some(hold) = &config.hold else { return true };
-    let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length = length.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
+    let length = headers.text("content-length").and_then(|length| length.parse().ok());
     ends || (length.is_some() && hold.begins(false, length))
 }

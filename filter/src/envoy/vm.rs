@@ -12,8 +12,9 @@ use proxy_wasm::types::{LogLevel, Status};
 use super::host;
 use super::metrics::{Counter, Metrics};
 use crate::config::{Companion, Config, Token};
-use crate::exchange::{Headers, Observation};
+use crate::exchange::Observation;
 use crate::fetch::{FetchNumber, Fetches};
+use crate::headers::Headers;
 use crate::ids::Ids;
 use crate::outbox::{Answer, BatchNumber, Outbox, Sending};
 use crate::unmatched::Unmatched;
@@ -42,7 +43,7 @@ pub(super) const SHORTEST_TICK: Duration = Duration::from_millis(1);
 thread_local! {
     static VM: RefCell<Vm> = RefCell::new(Vm {
         hubs: BTreeMap::new(),
-        metrics: Metrics::new(),
+        metrics: Metrics::default(),
         ids: None,
         complaints: BTreeMap::new(),
         sees_reads: false,

@@ -2,11 +2,8 @@
 //!
 //! Read once, when they come: later Envoy shows them no more. Values are bytes until they are known to be text.
 
-use crate::config::Config;
+use crate::headers::Headers;
 use crate::rules::Method;
-
-/// Header names (lower case, as HTTP/2 has them) and values as the host gives them.
-pub type Headers = Vec<(String, Vec<u8>)>;
 
 /// The request header by which one Gatehook tells the next that it watches.
 pub const VIA: &str = "gatehook-via";
@@ -44,47 +41,34 @@ pub enum Media {
     Other,
 }
 
-/// The request's headers, as far as they matter.
-pub(super) struct Request {
+/// The request's headers, as far as they decide whether the exchange is watched.
+pub(super) struct Request<'a> {
     pub(super) method: Method,
-    pub(super) path: Vec<u8>,
-    pub(super) authority: Vec<u8>,
-    pub(super) accept_encoding: Option<Vec<u8>>,
-    pub(super) request_id: Option<String>,
-    pub(super) traceparent: Option<String>,
-    pub(super) via: Option<Vec<u8>>,
-    pub(super) kept: Headers,
+    pub(super) path: &'a [u8],
+    pub(super) accept_encoding: Option<&'a [u8]>,
+    pub(super) via: Option<&'a [u8]>,
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// `None` for a request that no rule can make an event of: no write, or gRPC.
-    pub(super) fn read(config: &Config, headers: Headers) -> Option<Self> {
-        let (mut method, mut path, mut authority) = (None, None, Vec::new());
-        let (mut accept_encoding, mut request_id, mut traceparent, mut via) = (None, None, None, None);
-        let mut kept = Headers::new();
-        for (name, value) in headers {
-            if config.kept_headers.contains(&name) {
-                kept.push((name.clone(), value.clone()));
-            }
-            match name.as_str() {
-                ":method" => method = Some(Method::parse(&value)?),
-                ":path" => path = Some(value),
-                ":authority" => authority = value,
-                "content-type" if is_grpc(&value) => return None,
-                "accept-encoding" => accept_encoding = Some(value),
-                "x-request-id" => request_id = attribute(value),
-                "traceparent" => traceparent = attribute(value),
-                VIA => via = Some(value),
+    pub(super) fn read(headers: &'a Headers) -> Option<Self> {
+        let (mut method, mut path, mut accept_encoding, mut via) = (None, None, None, None);
+        for (name, value) in headers.iter() {
+            match name {
+                b":method" => method = Some(Method::parse(value)?),
+                b":path" => path = Some(value),
+                b"content-type" if is_grpc(value) => return None,
+                b"accept-encoding" => accept_encoding = Some(value),
+                _ if name == VIA.as_bytes() => via = Some(value),
                 _ => {}
             }
         }
-        let (method, path) = (method?, path?);
-        Some(Self { method, path, authority, accept_encoding, request_id, traceparent, via, kept })
+        Some(Self { method: method?, path: path?, accept_encoding, via })
     }
 }
 
 impl ResponseHead {
-    pub(super) fn read(headers: Headers) -> Option<Self> {
+    pub(super) fn read(headers: &Headers) -> Option<Self> {
         let mut status = None;
         let mut head = Self {
             status: 0,
@@ -96,23 +80,23 @@ impl ResponseHead {
             never: false,
             timed: false,
         };
-        for (name, value) in headers {
-            match name.as_str() {
-                ":status" => status = std::str::from_utf8(&value).ok()?.parse().ok(),
-                "content-type" => {
-                    head.never |= is_grpc(&value);
-                    head.media = Media::of(&value);
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => status = std::str::from_utf8(value).ok()?.parse().ok(),
+                b"content-type" => {
+                    head.never |= is_grpc(value);
+                    head.media = Media::of(value);
                 }
-                "content-encoding" => {
+                b"content-encoding" => {
                     head.encoded = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
                 }
-                "content-length" => head.length = std::str::from_utf8(&value).ok()?.parse().ok(),
+                b"content-length" => head.length = std::str::from_utf8(value).ok()?.parse().ok(),
                 // Envoy's router sets this on what came from an upstream, and on nothing else.
-                "x-envoy-upstream-service-time" => head.timed = true,
-                "etag" => head.etag = attribute(value),
-                "location" => head.location = String::from_utf8(value).ok(),
+                b"x-envoy-upstream-service-time" => head.timed = true,
+                b"etag" => head.etag = attribute(value).map(str::to_owned),
+                b"location" => head.location = std::str::from_utf8(value).ok().map(str::to_owned),
                 // The companion's own answer to a hand-over that someone routed through this very filter.
-                "gatehook-ack" => head.never = true,
+                b"gatehook-ack" => head.never = true,
                 _ => {}
             }
         }
@@ -124,13 +108,14 @@ impl Media {
     /// The media type of a `content-type` header (RFC 9110, 8.3); parameters say nothing here.
     pub fn of(content_type: &[u8]) -> Self {
         let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let essence = essence.to_ascii_lowercase();
-        match essence.as_slice() {
-            b"application/json" | b"text/json" => Self::Json,
-            b"application/vnd.api+json" => Self::JsonApi,
-            b"application/hal+json" => Self::Hal,
-            essence if essence.ends_with(b"+json") => Self::Json,
-            b"" | b"text/plain" => Self::Unsaid,
+        let is = |name: &[u8]| essence.eq_ignore_ascii_case(name);
+        let plus_json = || essence.last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(b"+json"));
+        match essence {
+            _ if is(b"application/json") || is(b"text/json") => Self::Json,
+            _ if is(b"application/vnd.api+json") => Self::JsonApi,
+            _ if is(b"application/hal+json") => Self::Hal,
+            _ if plus_json() => Self::Json,
+            _ if is(b"") || is(b"text/plain") => Self::Unsaid,
             _ => Self::Other,
         }
     }
@@ -141,8 +126,7 @@ fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// A header value as an event attribute: visible ASCII and spaces, at most 256 bytes; anything else is left out.
-fn attribute(value: Vec<u8>) -> Option<String> {
-    let fits =
-        !value.is_empty() && value.len() <= 256 && value.iter().all(|byte| matches!(byte, b' '..=b'~'));
-    String::from_utf8(value).ok().filter(|_| fits)
+pub(super) fn attribute(value: &[u8]) -> Option<&str> {
+    let fits = (1..=256).contains(&value.len()) && value.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    std::str::from_utf8(value).ok().filter(|_| fits)
 }

@@ -7,13 +7,16 @@
 
 mod head;
 
+use std::borrow::Cow;
+
 use crate::config::Config;
 use crate::event::Thin;
+use crate::headers::Headers;
 use crate::path;
 use crate::rules::{Candidate, Method, Verdict};
 
-use head::Request;
-pub use head::{Headers, Media, ResponseHead, VIA};
+pub use head::{Media, ResponseHead, VIA};
+use head::{Request, attribute};
 
 /// A request's own body is looked at only for an id, so a little of it is enough.
 const MAX_REQUEST_BODY: usize = 64 * 1024;
@@ -30,7 +33,7 @@ enum State {
     #[default]
     Unseen,
     Asked(Box<Asked>),
-    Answered(Box<Answered>),
+    Answered(Box<Observation>),
     Finished,
 }
 
@@ -41,27 +44,14 @@ pub struct Asked {
     pub method: Method,
     /// The request's target, printable, with its query.
     pub target: String,
-    /// The request's `:authority`.
-    pub authority: String,
-    /// `x-request-id`, if it can stand in an event.
-    pub request_id: Option<String>,
-    /// `traceparent`, if it can stand in an event.
-    pub traceparent: Option<String>,
+    /// The request's headers.
+    pub headers: Headers,
     /// `None` where no rule fits.
     pub candidate: Option<Candidate>,
-    /// The headers that the configuration reads, and no others.
-    pub kept: Headers,
     /// The API's answer to a GET before the write, if there was to be one and it came in time.
     pub previous: Option<Vec<u8>>,
     /// The request's body, as far as an id is looked for in it.
     pub body: Body,
-}
-
-#[derive(Debug)]
-struct Answered {
-    asked: Asked,
-    head: ResponseHead,
-    body: Body,
 }
 
 /// A body as far as it was kept.
@@ -101,14 +91,14 @@ pub enum OnRequest {
     },
 }
 
-/// An exchange that ended as a committed write.
+/// An exchange that is a committed write, and once it has ended, all of it.
 #[derive(Debug)]
 pub struct Observation {
     /// The request.
-    pub asked: Asked,
+    pub asked: Box<Asked>,
     /// The response's status and headers.
     pub head: ResponseHead,
-    /// The response's body.
+    /// The response's body, as far as it is there.
     pub body: Body,
 }
 
@@ -120,33 +110,30 @@ impl Exchange {
         headers: Headers,
         is_own: impl FnOnce(&[u8]) -> bool,
     ) -> OnRequest {
-        let Some(request) = Request::read(config, headers) else { return self.leave() };
-        let target = path::printable(&request.path);
+        let Some(request) = Request::read(&headers) else { return self.leave() };
+        let target = path::printable(request.path);
         let candidate = match config.rules.consider(request.method, path::without_query(&target)) {
             Verdict::Ignored => return self.leave(),
             Verdict::Unmatched => None,
             Verdict::Watch(candidate) => Some(candidate),
         };
-        let marked =
-            |via: &str| request.via.as_deref().is_some_and(|value| value.starts_with(via.as_bytes()));
-        if config.via.as_deref().is_some_and(marked) && !request.via.as_deref().is_some_and(is_own) {
+        let marked = |via: &str| request.via.is_some_and(|value| value.starts_with(via.as_bytes()));
+        if config.via.as_deref().is_some_and(marked) && !request.via.is_some_and(is_own) {
             return self.leave();
         }
         let shape = candidate.as_ref().map(|candidate| config.shape(candidate.source));
         let previous = shape.is_some_and(|shape| shape.previous)
             && candidate.as_ref().is_some_and(|candidate| candidate.on_item);
         let wants_body = candidate.as_ref().is_some_and(Candidate::may_ask_for_new_id);
+        let method = request.method;
         let encodes = request.accept_encoding.is_some_and(|value| value != b"identity");
         let identity = config.identity_encoding && candidate.is_some() && encodes;
         let mark = config.via.is_some() && candidate.is_some();
         self.state = State::Asked(Box::new(Asked {
-            method: request.method,
+            method,
             target,
-            authority: String::from_utf8_lossy(&request.authority).into_owned(),
-            request_id: request.request_id,
-            traceparent: request.traceparent,
+            headers,
             candidate,
-            kept: request.kept,
             previous: None,
             body: if wants_body { Body::Kept(Vec::new()) } else { Body::Lost(Thin::Empty) },
         }));
@@ -190,10 +177,10 @@ impl Exchange {
     pub fn on_response(
         &mut self,
         config: &Config,
-        headers: Headers,
+        headers: &Headers,
         ends: bool,
         is_foreign: impl FnOnce(Doubts) -> bool,
-    ) -> Option<Observation> {
+    ) -> Option<Box<Observation>> {
         let State::Asked(asked) = std::mem::replace(&mut self.state, State::Finished) else { return None };
         let head = ResponseHead::read(headers).filter(|head| !head.never)?;
         let counts = match &asked.candidate {
@@ -218,8 +205,7 @@ impl Exchange {
             _ => Body::Kept(Vec::new()),
         };
         let settled = ends || !needs_body;
-        let answered = Box::new(Answered { asked: *asked, head, body });
-        self.state = State::Answered(answered);
+        self.state = State::Answered(Box::new(Observation { asked, head, body }));
         if settled { self.finish() } else { None }
     }
 
@@ -280,26 +266,25 @@ impl Exchange {
     }
 
     /// The response ended as it should, with data or with trailers.
-    pub fn on_end(&mut self) -> Option<Observation> {
+    pub fn on_end(&mut self) -> Option<Box<Observation>> {
         self.finish()
     }
 
     /// The exchange is over. If its response never ended, it broke off behind a success: the write is committed.
-    pub fn on_log(&mut self) -> Option<Observation> {
+    pub fn on_log(&mut self) -> Option<Box<Observation>> {
         if let State::Answered(answered) = &mut self.state {
             answered.body = Body::Lost(Thin::Incomplete);
         }
         self.finish()
     }
 
-    fn finish(&mut self) -> Option<Observation> {
+    fn finish(&mut self) -> Option<Box<Observation>> {
         match std::mem::replace(&mut self.state, State::Finished) {
-            State::Answered(answered) => {
-                let Answered { asked, head, mut body } = *answered;
-                if body == Body::Kept(Vec::new()) {
-                    body = Body::Lost(Thin::Empty);
+            State::Answered(mut answered) => {
+                if matches!(&answered.body, Body::Kept(bytes) if bytes.is_empty()) {
+                    answered.body = Body::Lost(Thin::Empty);
                 }
-                Some(Observation { asked, head, body })
+                Some(answered)
             }
             State::Unseen | State::Asked(_) | State::Finished => None,
         }
@@ -343,8 +328,23 @@ impl Body {
 }
 
 impl Asked {
+    /// The request's `:authority`.
+    pub fn authority(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.headers.get(":authority").unwrap_or_default())
+    }
+
+    /// `x-request-id`, if it can stand in an event.
+    pub fn request_id(&self) -> Option<&str> {
+        attribute(self.headers.get("x-request-id")?)
+    }
+
+    /// `traceparent`, if it can stand in an event.
+    pub fn traceparent(&self) -> Option<&str> {
+        attribute(self.headers.get("traceparent")?)
+    }
+
     fn held(&self) -> usize {
-        self.body.held() + self.previous.as_ref().map_or(0, Vec::len)
+        self.headers.size() + self.body.held() + self.previous.as_ref().map_or(0, Vec::len)
     }
 
     fn may_be_companions(&self) -> bool {

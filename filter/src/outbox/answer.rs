@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::exchange::Headers;
+use crate::headers::Headers;
 
 /// The meaning of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +33,13 @@ pub enum Answer {
 impl Answer {
     /// Reads the headers of an answer; none at all is how Envoy reports that the connection broke.
     pub fn read(headers: &Headers) -> Self {
-        let value = |wanted: &str| {
-            let (_, value) = headers.iter().find(|(name, _)| name == wanted)?;
-            std::str::from_utf8(value).ok()
-        };
-        let acknowledgement = value("gatehook-ack").and_then(read_acknowledgement);
-        match (value(":status").and_then(|status| status.parse::<u16>().ok()), acknowledgement) {
+        let acknowledgement = headers.text("gatehook-ack").and_then(read_acknowledgement);
+        match (headers.text(":status").and_then(|status| status.parse::<u16>().ok()), acknowledgement) {
             (Some(200..=299), Some(acknowledged)) => acknowledged,
             (Some(413), _) => Self::TooLarge,
             (Some(400 | 415 | 422), None) => Self::Malformed,
             _ => {
-                let seconds = value("retry-after").and_then(|text| text.trim().parse().ok());
+                let seconds = headers.text("retry-after").and_then(|text| text.trim().parse().ok());
                 Self::Unavailable { retry_after: seconds.map(Duration::from_secs) }
             }
         }
@@ -89,20 +85,17 @@ mod tests {
             ("503", Some("accepted=3"), unavailable),
             ("x", None, unavailable),
         ] {
-            let mut headers = vec![(":status".to_owned(), status.as_bytes().to_vec())];
-            headers.extend(marker.map(|marker| ("gatehook-ack".to_owned(), marker.as_bytes().to_vec())));
+            let marker_header = marker.map(|marker| ("gatehook-ack", marker));
+            let headers = [(":status", status)].into_iter().chain(marker_header).collect();
             assert_eq!(Answer::read(&headers), expected, "{status} {marker:?}");
         }
-        assert_eq!(Answer::read(&Vec::new()), unavailable);
+        assert_eq!(Answer::read(&Headers::new()), unavailable);
     }
 
     #[test]
     fn retry_after_is_read_in_seconds() {
         let read = |value: &[u8]| {
-            Answer::read(&vec![
-                (":status".to_owned(), b"503".to_vec()),
-                ("retry-after".to_owned(), value.to_vec()),
-            ])
+            Answer::read(&[(":status", &b"503"[..]), ("retry-after", value)].into_iter().collect())
         };
         assert_eq!(read(b"7"), Answer::Unavailable { retry_after: Some(Duration::from_secs(7)) });
         for odd in [&b"-1"[..], b"soon", b"\xff", b""] {

@@ -3,6 +3,9 @@
 //! Version and prefix segments in front are skipped, segments that look like ids are parameters, the last other segment
 //! names the collection. `/api/v2/users/42/orders/7` is the order 7 of the user 42.
 
+use std::borrow::Cow;
+use std::rc::Rc;
+
 use super::{Candidate, Method, Outcome, Place, Rules, Source, Verdict};
 use crate::identifier::{is_date_version, is_prefix, is_version, is_version_number, looks_like_id};
 use crate::path::{Parameter, decode_segment};
@@ -29,38 +32,38 @@ fn read(rules: &Rules, method: Method, path: &[&str]) -> Option<(Outcome, Vec<Pa
     if let Some((id, verb)) = last.split_once(':').filter(|(id, _)| looks_like_id(id)) {
         // The colon form of a custom method: POST /orders/7:cancel.
         let (collection, above) = before.split_last()?;
-        let noun = nested(rules, above, rules.noun(collection)?);
-        let action = Outcome::Always { noun, verb: word(verb)?, place: Place::Above };
+        let noun = nested(rules, above, rules.known_noun(collection)?);
+        let action = Outcome::Always { noun, verb: word(verb)?.into(), place: Place::Above };
         return (method == Method::Post).then(|| (action, parameters(rules, above, Some(id))));
     }
     if looks_like_id(last) {
         let (collection, above) = before.split_last().filter(|(segment, _)| !looks_like_id(segment))?;
-        let noun = nested(rules, above, rules.noun(collection)?);
+        let noun = nested(rules, above, rules.known_noun(collection)?);
         let otherwise = match method {
             Method::Post => None,
-            Method::Put | Method::Patch => Some("update".to_owned()),
-            Method::Delete => Some("delete".to_owned()),
+            Method::Put | Method::Patch => Some(Cow::Borrowed("update")),
+            Method::Delete => Some(Cow::Borrowed("delete")),
         };
         return Some((Outcome::Item { noun, otherwise }, parameters(rules, above, Some(last))));
     }
     if method != Method::Post {
         return None;
     }
-    let (own, verb) = (rules.noun(last)?, word(last)?);
-    let noun = nested(rules, before, own.clone());
+    let own = rules.known_noun(last)?;
+    let noun = nested(rules, before, Rc::clone(&own));
     let outcome = match item_of(rules, before) {
         // A plural below an item is a collection of its own: POST /users/42/orders. A verb is no plural.
-        Some(item_noun) if verb == own => Outcome::Below { noun, item_noun, verb },
+        Some(item_noun) if word(last)? == *own => Outcome::Below { noun, item_noun, verb: own },
         _ => Outcome::Collection { noun },
     };
     Some((outcome, parameters(rules, before, None)))
 }
 
 /// The noun of the item that this path ends with, if it ends with one.
-fn item_of(rules: &Rules, path: &[&str]) -> Option<String> {
+fn item_of(rules: &Rules, path: &[&str]) -> Option<Rc<str>> {
     let end = path.iter().rposition(|segment| !looks_like_id(segment))?;
     let (above, [collection, _, ..]) = path.split_at_checked(end)? else { return None };
-    Some(nested(rules, above, rules.noun(collection)?))
+    Some(nested(rules, above, rules.known_noun(collection)?))
 }
 
 /// What is left of the path behind its prefixes and versions: `orders` of `/shop/api/v2/orders`.
@@ -95,20 +98,20 @@ fn parameters(rules: &Rules, above: &[&str], id: Option<&str>) -> Vec<Parameter>
 }
 
 /// The noun with those above it in front, `user.order`, if the configuration wants them.
-fn nested(rules: &Rules, above: &[&str], noun: String) -> String {
+fn nested(rules: &Rules, above: &[&str], noun: Rc<str>) -> Rc<str> {
     if !rules.nested {
         return noun;
     }
     let nouns = ancestors(rules, above).map(|(noun, _)| noun);
-    nouns.chain([noun]).collect::<Vec<_>>().join(".")
+    nouns.chain([noun]).collect::<Vec<_>>().join(".").into()
 }
 
 /// The items that a path leads through, as noun and id.
-fn ancestors<'a>(rules: &'a Rules, above: &'a [&'a str]) -> impl Iterator<Item = (String, &'a str)> {
+fn ancestors<'a>(rules: &'a Rules, above: &'a [&'a str]) -> impl Iterator<Item = (Rc<str>, &'a str)> {
     above.windows(2).filter_map(|pair| {
         let [collection, id] = pair else { return None };
         let is_item = looks_like_id(id) && !looks_like_id(collection);
-        rules.noun(collection).filter(|_| is_item).map(|noun| (noun, *id))
+        rules.known_noun(collection).filter(|_| is_item).map(|noun| (noun, *id))
     })
 }
 

@@ -3,7 +3,9 @@
 //! A resource that fits the path decides alone: what it does not want is not handed to the automatic rule. A path below
 //! the item that is none of its actions is not its path, and goes on to the next rule.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::{Candidate, Method, Outcome, Place, Source, Verdict};
 use crate::path::{Fit, Template};
@@ -15,7 +17,7 @@ pub struct Resource {
     /// The item's path; without its last parameter it is the collection's.
     pub template: Template,
     /// The noun in event types.
-    pub noun: String,
+    pub noun: Rc<str>,
     /// Verbs given by method; `None` for methods that leave no event.
     pub verbs: BTreeMap<Method, Option<String>>,
     /// The same on the collection alone, before `verbs`.
@@ -37,7 +39,7 @@ impl Resource {
         let (parameters, outcome) = match fit {
             Fit::Action(parameters, action) => {
                 let verb = self.actions.get(action).filter(|_| method == Method::Post)?;
-                (parameters, Outcome::Always { noun, verb: verb.clone(), place: Place::Above })
+                (parameters, Outcome::Always { noun, verb: verb.clone().into(), place: Place::Above })
             }
             Fit::Collection(_) | Fit::Item(_) if given == Some(&None) => return Some(Verdict::Ignored),
             Fit::Collection(parameters) => (parameters, self.on_collection(method, given)),
@@ -59,8 +61,8 @@ impl Resource {
         let posted = method == Method::Post;
         let place = if posted { Place::Below } else { Place::Here };
         match given {
-            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone(), place },
-            _ if posted => Outcome::Always { noun, verb: "create".to_owned(), place },
+            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone().into(), place },
+            _ if posted => Outcome::Always { noun, verb: Cow::Borrowed("create"), place },
             _ => Outcome::Item { noun, otherwise: None },
         }
     }
@@ -76,15 +78,17 @@ impl Resource {
         };
         match given {
             // PUT answered 201 creates, whatever an update is called.
-            Some(verb) if method == Method::Put => Outcome::Item { noun, otherwise: verb.clone() },
-            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone(), place: Place::Here },
-            _ => Outcome::Item { noun, otherwise: Some(verb.to_owned()) },
+            Some(verb) if method == Method::Put => {
+                Outcome::Item { noun, otherwise: verb.clone().map(Cow::Owned) }
+            }
+            Some(Some(verb)) => Outcome::Always { noun, verb: verb.clone().into(), place: Place::Here },
+            _ => Outcome::Item { noun, otherwise: Some(Cow::Borrowed(verb)) },
         }
     }
 
     /// A POST on an item means nothing by itself; a verb other than `create` says what the API means by it.
     fn post_on_item(&self, given: Option<&Option<String>>) -> Outcome {
-        let otherwise = given.cloned().flatten().filter(|verb| verb != "create");
+        let otherwise = given.cloned().flatten().filter(|verb| verb != "create").map(Cow::Owned);
         Outcome::Item { noun: self.noun.clone(), otherwise }
     }
 }
@@ -98,7 +102,7 @@ mod tests {
         let verbs = BTreeMap::from([(Method::Patch, Some("amend".to_owned())), (Method::Delete, None)]);
         Resource {
             template: Template::parse("/v1/orders/{number}").unwrap(),
-            noun: "order".to_owned(),
+            noun: "order".into(),
             verbs,
             collection: BTreeMap::new(),
             actions: BTreeMap::from([("mark-paid".to_owned(), "pay".to_owned())]),

@@ -7,14 +7,18 @@
 
 mod automatic;
 mod explicit;
+mod memo;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::path::{self, Glob, Parameter};
 use crate::singular::singular;
 
 pub use automatic::word;
 pub use explicit::Resource;
+pub use memo::Memo;
 
 /// Longest event type, in bytes; the companion refuses a longer one.
 const MAX_TYPE: usize = 256;
@@ -85,6 +89,8 @@ pub struct Rules {
     pub verbs: BTreeMap<String, String>,
     /// Plural to singular, where the built-in rules get it wrong.
     pub singulars: BTreeMap<String, String>,
+    /// The nouns of the segments that passed lately.
+    pub nouns: Memo,
 }
 
 /// What a request alone tells.
@@ -127,13 +133,13 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     /// 201 creates; any other success does what `otherwise` says.
-    Item { noun: String, otherwise: Option<String> },
+    Item { noun: Rc<str>, otherwise: Option<Cow<'static, str>> },
     /// A success does this to that, whatever its status.
-    Always { noun: String, verb: String, place: Place },
+    Always { noun: Rc<str>, verb: Cow<'static, str>, place: Place },
     /// 201 creates; otherwise a new id in the representation does.
-    Collection { noun: String },
+    Collection { noun: Rc<str> },
     /// 201 creates a resource below the item; any other success is a verb on the item.
-    Below { noun: String, item_noun: String, verb: String },
+    Below { noun: Rc<str>, item_noun: Rc<str>, verb: Rc<str> },
 }
 
 /// An event type with its parts.
@@ -186,6 +192,11 @@ impl Rules {
             .or_else(|| Some(singular(&word)))
     }
 
+    /// The same, known from the second time on.
+    fn known_noun(&self, segment: &str) -> Option<Rc<str>> {
+        self.nouns.get_or(segment, || self.noun(segment))
+    }
+
     fn event_type(&self, noun: &str, verb: &str) -> String {
         let past = match (self.tense, verb) {
             (Tense::Past, "create") => "created",
@@ -194,10 +205,10 @@ impl Rules {
             _ => verb,
         };
         let verb = self.verbs.get(verb).map_or(past, String::as_str);
-        match &self.namespace {
-            Some(namespace) => format!("{namespace}.{noun}.{verb}"),
-            None => format!("{noun}.{verb}"),
-        }
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        let parts =
+            if namespace.is_empty() { ["", "", noun, ".", verb] } else { [namespace, ".", noun, ".", verb] };
+        parts.concat()
     }
 }
 
@@ -221,13 +232,13 @@ impl Candidate {
     pub fn decide(&self, rules: &Rules, status: u16, has_new_id: impl FnOnce() -> bool) -> Option<Match> {
         let created = status == 201;
         let (noun, verb, place) = match &self.outcome {
-            Outcome::Always { noun, verb, place } => (noun, verb.as_str(), *place),
+            Outcome::Always { noun, verb, place } => (noun, &**verb, *place),
             Outcome::Item { noun, .. } if created => (noun, "create", Place::Here),
             Outcome::Item { noun, otherwise } => (noun, otherwise.as_deref()?, Place::Here),
             Outcome::Collection { noun } if created || has_new_id() => (noun, "create", Place::Below),
             Outcome::Collection { .. } => return None,
             Outcome::Below { noun, .. } if created => (noun, "create", Place::Below),
-            Outcome::Below { item_noun, verb, .. } => (item_noun, verb.as_str(), Place::Above),
+            Outcome::Below { item_noun, verb, .. } => (item_noun, &**verb, Place::Above),
         };
         let event_type = rules.event_type(noun, verb);
         (event_type.len() <= MAX_TYPE).then_some(Match { event_type, place })
