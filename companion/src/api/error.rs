@@ -3,7 +3,7 @@
 //! The only place that maps our errors to status codes. Their fault names the field and what is allowed; ours says no
 //! internals, those are in the log.
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -30,6 +30,8 @@ enum Hint {
     Authenticate,
     /// `retry-after`
     ComeBack,
+    /// `accept-encoding: identity` (RFC 9110 §15.5.16)
+    Plain,
 }
 
 #[derive(Serialize)]
@@ -82,6 +84,12 @@ impl Problem {
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the body has more than the {limit} bytes allowed here"),
         )
+    }
+
+    /// 415: a body with a content coding.
+    pub(crate) fn encoded() -> Self {
+        let problem = Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "an encoded body is not read");
+        Self { hint: Some(Hint::Plain), ..problem }.with("content-encoding", "must be absent or identity")
     }
 
     /// 503, to be tried again soon.
@@ -146,6 +154,7 @@ impl IntoResponse for Problem {
             None => None,
             Some(Hint::Authenticate) => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
             Some(Hint::ComeBack) => headers.insert(RETRY_AFTER, HeaderValue::from(COME_BACK_S)),
+            Some(Hint::Plain) => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         };
         response
     }

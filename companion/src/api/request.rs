@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
-use axum::http::header::{CONTENT_LENGTH, IF_MATCH};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
@@ -44,8 +44,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Reads a body of at most `limit` bytes, within [`limits::REQUEST_BODY`].
+/// Reads a body of at most `limit` bytes, within [`limits::REQUEST_BODY`]. An encoded one is refused: unpacked it may have
+/// any size, and as data of an event it would reach receivers without the word that says how to read it.
 pub(crate) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).into_iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::encoded());
+    }
     if declared_length(headers).is_some_and(|length| length > limit) {
         return Err(Problem::too_large(limit));
     }

@@ -57,6 +57,27 @@ async fn what_cannot_be_read_is_refused_with_its_place() {
 }
 
 #[tokio::test]
+async fn an_encoded_body_is_refused_and_never_an_events_data() {
+    let companion = Companion::start().await;
+    let [admin, ingest] = ["Bearer admin", "Bearer ingest"].map(|token| ("authorization", token));
+    let event = [("ce-specversion", "1.0"), ("ce-id", "b"), ("ce-source", "/t"), ("ce-type", "a.b")];
+    let check = async |path: &str, token: (&str, &str), coding: &str, status: u16| {
+        let mut headers = vec![token, ("content-type", "text/plain"), ("content-encoding", coding)];
+        headers.extend(event);
+        let answer = companion.send("POST", path, &headers, "\u{1f}\u{8b}").await;
+        assert_eq!(answer.status, status, "{path} {coding}: {}", answer.json);
+        if status == 415 {
+            assert_eq!(answer.faults(), ["content-encoding"]);
+            assert_eq!(answer.headers["accept-encoding"], "identity");
+        }
+    };
+    check("/v1/events", ingest, "gzip", 415).await;
+    check("/v1/events", ingest, "identity, br", 415).await;
+    check("/v1/events", ingest, "Identity", 202).await;
+    check("/v1/subscriptions", admin, "deflate", 415).await;
+}
+
+#[tokio::test]
 async fn each_token_opens_its_own_door_only() {
     let companion = Companion::start().await;
     for (method, path, token, status) in [

@@ -212,7 +212,7 @@ impl Operation {
             faults.push(400);
         }
         if self.body.is_some() {
-            faults.extend([400, 408, 413]);
+            faults.extend([400, 408, 413, 415]);
         }
         if self.body.as_ref().is_some_and(|body| body.schema != "CloudEvents") {
             faults.push(422);
@@ -245,7 +245,7 @@ fn problem(status: u16) -> Value {
         409 => "It does not go together with what is there.",
         412 => "The resource has changed since; its `etag` is another.",
         413 => "The body is too large.",
-        415 => "Not a media type of this operation.",
+        415 => "Not a media type of this operation, or encoded.",
         422 => "Some fields are not allowed; `errors` names each.",
         500 => "It ended badly, which is our fault; ask again.",
         _ => "Not at the moment; come back.",

@@ -92,7 +92,7 @@ pub(super) const ALL: &[Operation] = &[
             needed: true,
         }),
         answer: (200, "Subscription"),
-        faults: &[409, 412, 415],
+        faults: &[409, 412],
     },
     Operation {
         method: "delete",
@@ -214,7 +214,6 @@ pub(super) const ALL: &[Operation] = &[
             needed: true,
         }),
         answer: (202, "Receipt"),
-        faults: &[415],
         ..BLANK
     },
     Operation {
@@ -301,7 +300,6 @@ pub(super) const ALL: &[Operation] = &[
         who: Ingest,
         body: json("UnmatchedReport"),
         answer: (202, "UnmatchedReceipt"),
-        faults: &[415],
         ..BLANK
     },
     Operation {
