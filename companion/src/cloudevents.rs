@@ -142,7 +142,8 @@ fn one(json: &str, body: &Bytes, path: &str, now: Timestamp) -> Result<Event, Re
         }
         (Some("null") | None, None) => None,
         (Some(json), None) if json.starts_with('"') && !draft.data_is_json() => {
-            let text: String = serde_json::from_str(json).map_err(|error| not_json(path, &error))?;
+            let text: String = serde_json::from_str(json)
+                .map_err(|error| draft.refuse("data", format!("is not Unicode text: {error}")))?;
             Some(text.into())
         }
         (Some(json), None) => Some(body.slice_ref(json.as_bytes())),
@@ -379,6 +380,12 @@ mod tests {
 
     fn accepted(json: &str) -> Event {
         structured(&Bytes::copy_from_slice(json.as_bytes()), NOW).unwrap()
+    }
+
+    #[test]
+    fn text_that_is_no_unicode_is_refused_with_its_place() {
+        let head = r#""specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"text/plain""#;
+        assert!(refused(&format!(r#"{{{head},"data":"\ud800"}}"#)).starts_with("/data is not Unicode"));
     }
 
     #[test]
