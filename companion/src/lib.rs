@@ -45,6 +45,7 @@ pub mod api;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod connections;
 pub mod disk;
 pub mod handshake;
 pub mod keys;

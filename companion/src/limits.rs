@@ -249,9 +249,16 @@ pub const FAULTS: usize = 100;
 /// How long a stopping process waits for attempts under way: the whole of one attempt and its record.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
-/// Connections open to the API at once.
+/// Connections open to the API at once; above it the most useless one makes room for a new one. A quarter of the process's
+/// file descriptors, where that is less: the others are for deliveries.
 pub const CONNECTIONS: usize = 4_096;
-/// Time for a client to send a request's head; a slow one is closed.
+/// How long an idle connection to the API is kept; HTTP/1.1 ones have the time for a request's head.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// Requests under way on one HTTP/2 connection.
+pub const STREAMS_PER_CONNECTION: u32 = 256;
+/// Time for a client to send a request's head, the first one included; a slow one is closed.
 pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+/// Bytes of a request's head: more than any proxy lets through, and all connections together hold 256 MiB at most.
+pub const REQUEST_HEAD_BYTES: usize = 64 << 10;
 /// Time for a client to send a request's body.
 pub const REQUEST_BODY: Duration = Duration::from_secs(30);

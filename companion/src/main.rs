@@ -9,6 +9,7 @@ use companion::clock::{Clock, SystemClock};
 use companion::commands::{Backup, Check, Explain, Integrity, Openapi};
 use companion::config::Settings;
 use companion::telemetry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -62,6 +63,7 @@ async fn main() -> ExitCode {
 
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     telemetry::start_log();
+    raise_descriptors();
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("--listen: cannot bind {}", settings.listen))?;
@@ -74,4 +76,12 @@ async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes as many file descriptors as the system allows: shells and supervisors give 1,024 for the sake of old programs.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised");
+    }
 }
