@@ -3,6 +3,7 @@
 //! Each story starts what it needs, on ports of its own, and decides by causes rather than by the clock: an event
 //! that must not come is followed by one that must, and what waits is held by a gate or a frozen process.
 
+mod attack;
 mod crash;
 mod endings;
 mod fetch;

@@ -164,6 +164,14 @@ impl Companion {
         self.process.as_ref().expect("the companion runs")
     }
 
+    /// All that it has printed since it was last started.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn log(&self) -> String {
+        self.running().log()
+    }
+
     /// Ends it with `SIGKILL`, in the middle of whatever it does.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("the companion does not run")?.kill()

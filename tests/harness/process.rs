@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::skip::Unavailable;
 use crate::workspace::{self, RunDirectory};
 
 const GRACE: Duration = Duration::from_secs(5);
@@ -133,6 +134,21 @@ impl Drop for Process {
         let _ = self.stop();
         RUNNING.lock().expect("no holder panics").remove(&self.child.id());
     }
+}
+
+/// Lets this process, and what it starts, have so many files and connections open.
+///
+/// # Errors
+/// [`Unavailable`] where the system allows fewer.
+pub fn descriptors(count: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|most| most >= count) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|most| most < count) {
+        return Err(Unavailable::new(format!("{count} descriptors, {:?} are allowed", limit.maximum)).into());
+    }
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 /// What to do once a signal has stopped every process: say good-bye, and give the exit code. Only the first call counts.
