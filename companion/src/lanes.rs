@@ -52,8 +52,10 @@ struct Lane {
     wake_at: Option<Timestamp>,
     /// Tokens taken for the claim under way.
     reserved: usize,
-    /// Failures since the receiver last answered as it should.
+    /// Failures since the receiver last answered as it should; those of attempts under way together count as one.
     failures: u32,
+    /// Attempts that were under way at the last failure that counted: should they fail too, they tell of the same.
+    echoes: usize,
     /// Nothing is claimed before then.
     paused_until: Option<Timestamp>,
 }
@@ -330,6 +332,7 @@ impl Lanes {
             wake_at: None,
             reserved: 0,
             failures: 0,
+            echoes: 0,
             paused_until: None,
         })
     }
@@ -338,14 +341,19 @@ impl Lanes {
 impl Lane {
     /// Opens or closes the lane by what its receiver answered.
     fn answered(&mut self, answer: Answer, now: Timestamp) {
+        let is_echo = self.echoes > 0;
+        self.echoes = self.echoes.saturating_sub(1);
         match answer {
             Answer::Taken => {
                 self.width = (self.width * 2).min(limits::IN_FLIGHT);
                 (self.failures, self.paused_until) = (0, None);
             }
             Answer::Refused => (self.failures, self.paused_until) = (0, None),
+            // Else one restart of a busy receiver, with all that was under way to it, would cost it the longest pause.
+            Answer::Failed if is_echo => {}
             Answer::Failed => {
                 self.width = 1;
+                self.echoes = self.in_flight;
                 self.failures = self.failures.saturating_add(1);
                 if let Some(doublings) = self.failures.checked_sub(FAILURES) {
                     let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(10)).min(LONGEST_PAUSE);
@@ -462,6 +470,24 @@ mod tests {
         for pause in [0, 0, 0, 0, 1] {
             probe(&mut lanes, Answer::Failed, pause);
         }
+    }
+
+    #[test]
+    fn attempts_that_were_under_way_together_fail_as_one() {
+        let (mut lanes, terms) = (Lanes::default(), Terms::default());
+        lanes.wake(&id("a"));
+        for (width, answer) in [(FIRST_WIDTH, Answer::Taken), (limits::IN_FLIGHT, Answer::Failed)] {
+            assert_eq!(next(&mut lanes, 0, terms), some("a", width));
+            lanes.claimed(&id("a"), (width, width * 10), true, None);
+            (0..width).for_each(|_| finish(&mut lanes, "a", answer, 0));
+        }
+        for _ in 1..FAILURES {
+            assert_eq!(next(&mut lanes, 0, terms), some("a", 1), "the breaker is closed yet");
+            lanes.claimed(&id("a"), (1, 10), true, None);
+            finish(&mut lanes, "a", Answer::Failed, 0);
+        }
+        assert_eq!(next(&mut lanes, 0, terms), None);
+        assert_eq!(next(&mut lanes, 1, terms), some("a", 1), "the first pause is the shortest");
     }
 
     #[test]
