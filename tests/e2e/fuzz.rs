@@ -10,6 +10,7 @@ use gatehook_filter::config::Config;
 use gatehook_filter::exchange::{Exchange, OnRequest};
 use gatehook_filter::headers::Headers;
 use gatehook_filter::ids::Ids;
+use harness::dice::Dice;
 use harness::gateway::filter_configuration;
 use harness::http::write_raw;
 use harness::upstream::Seen;
@@ -24,23 +25,6 @@ use crate::world::tell;
 /// The corpus is drawn from this; another number is another corpus.
 const SEED: u64 = 20_261_123;
 const CASES: usize = 600;
-
-/// Draws from lists, by a generator that is the same everywhere (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(drawn).unwrap_or_default() % most
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len())]
-    }
-}
 
 const METHODS: [&str; 8] = ["POST", "POST", "POST", "PUT", "PATCH", "DELETE", "GET", "PUT"];
 const PATHS: [&str; 20] = [
@@ -204,7 +188,7 @@ async fn odd_exchanges_change_nothing_for_callers_and_leave_the_events_of_the_co
 }
 
 async fn odd_exchanges(run: &Arc<RunDirectory>) -> Result<()> {
-    let mut dice = Dice(SEED);
+    let mut dice = Dice::new(SEED);
     let cases: Arc<Vec<Case>> = Arc::new((0..CASES).map(|number| case(number, &mut dice)).collect());
     let script = Arc::clone(&cases);
     let upstream = Upstream::start(move |seen: &Seen| {

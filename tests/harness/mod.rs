@@ -5,6 +5,7 @@
 //! here knows what Gatehook should do: expectations belong to the tests, so this crate only starts, asks and records.
 
 // What everything else stands on.
+pub mod dice;
 pub mod progress;
 pub mod skip;
 pub mod wait;
