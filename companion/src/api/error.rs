@@ -98,6 +98,11 @@ impl Problem {
         Self { hint: Some(Hint::ComeBack), ..problem }
     }
 
+    /// What is wrong, and where.
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
+        self.errors
+    }
+
     /// Adds the place of the fault.
     pub(crate) fn with(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
         self.errors.push(Fault::new(field, detail));

@@ -29,6 +29,7 @@ use access::{require_admin, require_ingest};
 use error::Problem;
 
 pub use access::{Access, TokenHash};
+pub use subscription::rehearse as rehearse_subscription;
 
 mod access;
 mod audit;

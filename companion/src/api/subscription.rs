@@ -111,6 +111,21 @@ pub(super) fn patched(current: &Subscription, patch: &[u8], now: Timestamp) -> R
     }
 }
 
+/// A subscription as the API would show it, made of `body` and changed by each of the patches, for whoever has bodies and
+/// no service. Nothing is kept, and no receiver is asked or looked up.
+///
+/// # Errors
+/// What is wrong with the first body that is refused, and where.
+pub fn rehearse(body: &[u8], patches: &[&[u8]], now: Timestamp) -> Result<Value, Vec<Fault>> {
+    let made = read(body, now).map_err(Problem::into_faults)?;
+    let mut subscription = made.create(SubscriptionId::new(now, [0; 10]), vec![0; 32], now);
+    for patch in patches {
+        let fields = patched(&subscription, patch, now).map_err(Problem::into_faults)?;
+        subscription = fields.change(&subscription, now);
+    }
+    Ok(serde_json::to_value(representation(&subscription)).unwrap_or_default())
+}
+
 /// JSON Merge Patch, RFC 7396 §2. The depth is bounded by the parser's.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {

@@ -50,10 +50,7 @@ impl Openapi {
     /// A file that cannot be read or written, or that is no OpenAPI 3 description.
     pub fn run(&self, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
         let file = input::shown(&self.file);
-        let document = match Document::parse(&input::read(&self.file)?) {
-            Ok(document) => document,
-            Err((at, message)) => bail!("{file}: {}: {message}", if at.is_empty() { "/" } else { &at }),
-        };
+        let document = parse(&input::read(&self.file)?).with_context(|| file.to_owned())?;
         let api = Api::of(&document);
         let plan = Plan::of(&api).with_context(|| file.to_owned())?;
         match &self.out {
@@ -69,5 +66,20 @@ impl Openapi {
             report.print(err)?;
         }
         Ok(exit_code(true))
+    }
+}
+
+/// The configuration for a description, as the command writes it.
+///
+/// # Errors
+/// The place in the description and what is wrong there.
+pub fn configuration(description: &[u8]) -> anyhow::Result<String> {
+    Ok(Plan::of(&Api::of(&parse(description)?))?.json)
+}
+
+fn parse(description: &[u8]) -> anyhow::Result<Document> {
+    match Document::parse(description) {
+        Ok(document) => Ok(document),
+        Err((at, message)) => bail!("{}: {message}", if at.is_empty() { "/" } else { &at }),
     }
 }
