@@ -78,7 +78,8 @@ pub fn binary(headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Event,
         }
     }
     if let Some(value) = headers.get("content-type") {
-        draft.datacontenttype = value.to_str().ok().map(str::to_owned);
+        // An attribute is never empty; such a header says as much as none.
+        draft.datacontenttype = value.to_str().ok().filter(|text| !text.is_empty()).map(str::to_owned);
     }
     if !body.is_empty() {
         if draft.data_is_json() {
@@ -380,6 +381,15 @@ mod tests {
 
     fn accepted(json: &str) -> Event {
         structured(&Bytes::copy_from_slice(json.as_bytes()), NOW).unwrap()
+    }
+
+    #[test]
+    fn an_empty_content_type_is_none() {
+        let pairs = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")];
+        let mut headers: HeaderMap =
+            pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).into_iter().collect();
+        headers.insert("content-type", "".parse().unwrap());
+        assert_eq!(binary(&headers, Bytes::new(), NOW).unwrap().datacontenttype, None);
     }
 
     #[test]
