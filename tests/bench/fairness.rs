@@ -4,8 +4,6 @@
 //! receivers accept the connection and never answer. Both get the same paced events in turn; latencies are those of the
 //! seven hundred others, from ingest to arrival. Ratios within a round, medians with their range.
 
-mod report;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +11,8 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use harness::companion::{Companion, INGEST_TOKEN, Profile, Settings};
 use harness::load::{self, Load, NUMBER, Sink};
+use harness::report::{Series, machine, percentile_ms};
 use harness::workspace::RunDirectory;
-use report::{Series, machine, percentile_ms};
 use serde_json::json;
 
 /// Measures fairness.

@@ -39,8 +39,13 @@ pub enum Profile {
     Release,
 }
 
-/// Builds the program and gives its path; asks cargo once in each process.
+/// Builds the program and gives its path; asks cargo once in each process. `GATEHOOK_BIN` names one to use as it is: an
+/// installed one, or that of another commit beside which a benchmark is to run.
 pub fn program(profile: Profile) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("GATEHOOK_BIN").map(PathBuf::from) {
+        ensure!(path.is_file(), "GATEHOOK_BIN names {}, which is no file", path.display());
+        return Ok(path);
+    }
     static BUILT: Mutex<BTreeMap<Profile, PathBuf>> = Mutex::new(BTreeMap::new());
     // Held while cargo runs: the others would only wait for cargo's own lock.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);

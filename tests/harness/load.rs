@@ -158,6 +158,19 @@ impl Sink {
 /// Marks an event's number in its data: `"bench_number":7,`.
 pub const NUMBER: &str = "\"bench_number\":";
 
+/// The number that a message bears.
+pub fn number(message: &[u8]) -> Option<usize> {
+    let digits = message.get(find(message, NUMBER.as_bytes())? + NUMBER.len()..)?;
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0')))
+}
+
+/// Head and body of a message.
+pub fn parts(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = find(message, b"\r\n\r\n")?;
+    Some((message.get(..end)?, message.get(end + 4..)?))
+}
+
 type Answer = dyn Fn(&[u8]) -> Vec<u8> + Send + Sync;
 
 async fn receive(
@@ -170,9 +183,7 @@ async fn receive(
     let mut buffer = Vec::with_capacity(8 << 10);
     while let Some(message) = read_message(&mut stream, &mut buffer).await? {
         let now = Instant::now();
-        if let Some(at) = find(&message, NUMBER.as_bytes()) {
-            let digits = message[at + NUMBER.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-            let number = digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
+        if let Some(number) = number(&message) {
             arrivals.lock().unwrap_or_else(PoisonError::into_inner).push((number, now));
         }
         stream.write_all(&answer(&message)).await?;

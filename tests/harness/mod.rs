@@ -31,6 +31,7 @@ pub mod gateway;
 pub mod kinto;
 pub mod load;
 pub mod recorder;
+pub mod report;
 pub mod sample;
 pub mod wasm;
 
