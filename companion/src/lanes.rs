@@ -36,6 +36,7 @@ pub(crate) struct Lanes {
     in_flight: usize,
     bytes: usize,
     claims: usize,
+    open_breakers: usize,
 }
 
 #[derive(Debug)]
@@ -252,9 +253,13 @@ impl Lanes {
         self.bytes = self.bytes.saturating_sub(bytes);
         let lane = self.lane(id);
         lane.in_flight = lane.in_flight.saturating_sub(1);
+        let was_open = lane.breaker_is_open();
         lane.answered(answer, now);
+        let is_open = lane.breaker_is_open();
         // Another delivery to the same receiver would be told the same.
         lane.paused_until = lane.paused_until.max(not_before);
+        self.open_breakers =
+            (self.open_breakers + usize::from(is_open)).saturating_sub(usize::from(was_open));
         if let Some(at) = retry_at {
             self.wake_at(id, at);
         }
@@ -274,7 +279,7 @@ impl Lanes {
 
     /// Lanes whose breaker is open.
     pub(crate) fn open_breakers(&self) -> usize {
-        self.lanes.values().filter(|lane| lane.failures >= FAILURES).count()
+        self.open_breakers
     }
 
     /// Attempts under way.
@@ -298,6 +303,8 @@ impl Lanes {
             && lane.wake_at.is_none()
             && lane.paused_until.is_none()
         {
+            let was_open = lane.breaker_is_open();
+            self.open_breakers = self.open_breakers.saturating_sub(usize::from(was_open));
             self.lanes.remove(id);
         }
     }
@@ -361,6 +368,10 @@ impl Lane {
                 }
             }
         }
+    }
+
+    fn breaker_is_open(&self) -> bool {
+        self.failures >= FAILURES
     }
 
     fn has_work(&self) -> bool {
@@ -624,6 +635,8 @@ mod tests {
                 }
                 prop_assert_eq!(lanes.in_flight(), under_way.iter().sum::<usize>());
                 prop_assert_eq!(lanes.bytes, lanes.in_flight());
+                let open = lanes.lanes.values().filter(|lane| lane.breaker_is_open()).count();
+                prop_assert_eq!(lanes.open_breakers(), open);
                 for lane in [2, 3] {
                     let per_second = terms(lane).rate.unwrap().per_second();
                     let most = per_second.max(1.0) + per_second * now as f64;
