@@ -200,6 +200,9 @@ pub const TOKEN_PAUSE: Duration = Duration::from_secs(2);
 /// Connections to receivers until all idle ones are let go; twice as many, until none is kept for a while. Each holds a
 /// descriptor and up to 50 KiB for TLS; those of attempts under way come on top.
 pub const KEPT_CONNECTIONS: usize = 2_048;
+/// Idle ones kept to one host: as many as all together. Hundreds of subscriptions may share a host, and each connection that
+/// is let go too early is one to be dialled again, with TLS.
+pub const KEPT_PER_HOST: usize = KEPT_CONNECTIONS;
 /// How long an idle one is kept.
 pub const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// Client certificates that are kept ready for use.

@@ -133,7 +133,7 @@ impl Pool {
 impl Generation {
     fn new(http: &HttpConnector<Guard>, anonymous: &ClientConfig, all: &Arc<()>) -> Self {
         let open = Arc::new(());
-        let anonymous = client(http, anonymous.clone(), [all, &open], limits::IN_FLIGHT);
+        let anonymous = client(http, anonymous.clone(), [all, &open], limits::KEPT_PER_HOST);
         Self { anonymous, certified: Mutex::default(), open }
     }
 }
@@ -290,6 +290,27 @@ mod tests {
             ended.recv().await.unwrap();
         }
         assert_eq!(count(&pool.current.read().unwrap().open), 1);
+    }
+
+    #[tokio::test]
+    async fn subscriptions_that_share_a_host_use_their_connections_again() {
+        let guard = Guard::new(&["127.0.0.1/32".parse().unwrap()]);
+        let pool = Arc::new(Pool::new(guard, Arc::new(RootCertStore::empty()), 1_000).unwrap());
+        let (tell, mut ended) = mpsc::unbounded_channel();
+        let target = receiver(tell).await;
+        // More than one subscription has under way.
+        let at_once = 3 * limits::IN_FLIGHT;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..at_once {
+            let (pool, target) = (pool.clone(), target.clone());
+            calls.spawn(async move { call(&pool, &target).await });
+        }
+        calls.join_all().await;
+        for _ in 0..at_once {
+            call(&pool, &target).await;
+        }
+        assert!(ended.try_recv().is_err(), "a connection was closed that was of use");
+        assert!(count(&pool.open) > limits::IN_FLIGHT);
     }
 
     #[tokio::test]
