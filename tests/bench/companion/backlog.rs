@@ -9,7 +9,7 @@ use harness::load::{self, Sink};
 use harness::report::{Report, Series, Table};
 
 use crate::Options;
-use crate::world::{BATCH, Setup, World, delivered};
+use crate::world::{BATCH, Setup, World};
 
 /// Events that gather.
 const BACKLOG: usize = 50_000;
@@ -47,7 +47,7 @@ async fn drain() -> Result<(f64, f64)> {
     world.offer(BACKLOG, BATCH).await?;
     let cpu = load::cpu_time(world.companion.id())?;
     is_up.store(true, Ordering::Relaxed);
-    while delivered(world.companion.address()).await? < BACKLOG {
+    while world.delivered().await? < BACKLOG {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let elapsed = first.get().context("nothing was taken")?.elapsed();

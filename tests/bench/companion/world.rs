@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use harness::companion::{ADMIN_TOKEN, Companion, INGEST_TOKEN, Profile, Settings};
-use harness::http::Client;
 use harness::load::{self, Load, NUMBER, Sink};
 use harness::ports::ReservedPort;
 use harness::workspace::RunDirectory;
@@ -156,15 +155,14 @@ impl World {
 
     /// From the first request until the last delivery to a receiver that answers is recorded.
     pub(crate) async fn ingest(&mut self, events: usize, batch: usize) -> Result<Taken> {
-        let (address, id) = (self.companion.address(), self.companion.id());
-        let expected = self.expected(events);
-        let before = (delivered(address).await?, load::cpu_time(id)?, load::cpu_time(std::process::id())?);
+        let (id, expected) = (self.companion.id(), self.expected(events));
+        let before = (self.delivered().await?, load::cpu_time(id)?, load::cpu_time(std::process::id())?);
         let begun = Instant::now();
         self.offer(events, batch).await?;
         for sink in &self.sinks {
             sink.take(expected / self.sinks.len()).await?;
         }
-        while delivered(address).await? < before.0 + expected {
+        while self.delivered().await? < before.0 + expected {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let elapsed = begun.elapsed();
@@ -220,6 +218,12 @@ impl World {
         let all_cpu = load::cpu_time(std::process::id())? - before;
         let arrived = arrivals.iter().map(|(number, at)| *at - times[*number].0).collect();
         Ok((arrived, Taken { elapsed, cpu: Duration::ZERO, all_cpu, deliveries: events }))
+    }
+
+    /// Deliveries that the companion has recorded as delivered.
+    pub(crate) async fn delivered(&self) -> Result<usize> {
+        let count = self.companion.metric(r#"gatehook_deliveries_total{status="delivered"}"#).await?;
+        Ok(usize::try_from(count)?)
     }
 
     /// Deliveries that the next events bring to receivers that answer.
@@ -279,13 +283,4 @@ fn event(number: usize, name: &str, customer: &str) -> String {
 fn spread(number: usize, kinds: usize) -> usize {
     // A step that shares no factor with a round number reaches all of them.
     number * 7_919 % kinds
-}
-
-/// Deliveries that the companion has recorded as delivered.
-pub(crate) async fn delivered(address: SocketAddr) -> Result<usize> {
-    let metrics = Client::http1(address).get("/metrics").send().await?.expect(200)?;
-    let text = std::str::from_utf8(&metrics.body)?;
-    let line =
-        text.lines().find_map(|line| line.strip_prefix(r#"gatehook_deliveries_total{status="delivered"} "#));
-    line.map_or(Ok(0), |count| count.trim().parse().context("a metric is a number"))
 }

@@ -99,8 +99,14 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
         .change(move |sample| places.add_to(sample))
         .start(run)
         .await?;
-    let mut bench =
-        Bench { envoy: gateway.id(), listeners, sample: gateway.address(), observed: 0, processed: 0 };
+    let mut bench = Bench {
+        envoy: gateway.id(),
+        listeners,
+        sample: gateway.address(),
+        observed: 0,
+        posted: 0,
+        processed: 0,
+    };
 
     if let Some(variant) = options.profile {
         println!("Envoy is process {}", bench.envoy);
@@ -127,6 +133,9 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
     bench.say_latencies(&mut report, rounds).await?;
     gateway.metric_becomes("gatehook_handed_over", bench.observed).await?;
     observer.saw(bench.processed).await?;
+    let accepted = companion.metric(r#"gatehook_events_total{result="accepted"}"#).await?;
+    let all = bench.observed + bench.posted;
+    ensure!(accepted == all, "the companion accepted {accepted} events of {all}");
     ensure!(gateway.metric("gatehook_dropped").await.unwrap_or_default() == 0, "events were dropped");
     report.say(format!(
         "{} writes behind the filter, each of them handed over as an event. The server behind ext_proc only counts the \
@@ -143,6 +152,8 @@ struct Bench {
     sample: SocketAddr,
     /// Writes that our filter has seen.
     observed: u64,
+    /// Writes that Lua was to post.
+    posted: u64,
     /// Writes that ext_proc was told of.
     processed: u64,
 }
@@ -151,6 +162,7 @@ impl Bench {
     fn listener(&mut self, variant: Variant, writes: usize) -> SocketAddr {
         match variant {
             _ if variant.is_ours() => self.observed += writes as u64,
+            Variant::Lua => self.posted += writes as u64,
             Variant::ExtProc => self.processed += writes as u64,
             _ => {}
         }
@@ -203,27 +215,29 @@ impl Bench {
 }
 
 fn say_cpu(report: &mut Report, (name, traffic): (&str, Traffic), variants: &[Variant], cpu: &[Series]) {
-    let mut table = Table::new(&[name, "Envoy CPU, µs", "of no filter", "of what empty adds"]);
+    // A read adds about nothing, and nothing is no measure.
+    let empty = variants.iter().position(|own| *own == Variant::EmptyAsSample && traffic == Traffic::Create);
+    let columns = [name, "Envoy CPU, µs", "of no filter", "of what empty adds"];
+    let mut table = Table::new(&columns[..if empty.is_some() { 4 } else { 3 }]);
     // Ratios are taken within a round, whose variants ran one after another.
     let added = |own: &Series| Series(own.0.iter().zip(&cpu[0].0).map(|(own, none)| own - none).collect());
-    let empty = variants.iter().position(|variant| *variant == Variant::EmptyAsSample);
     for (variant, own) in variants.iter().zip(cpu) {
+        let of_none = own.of(&cpu[0]);
         let of_empty = empty.map(|empty| added(own).of(&added(&cpu[empty])));
-        // A read adds about nothing, and nothing is no measure.
-        let shown = of_empty.as_ref().filter(|_| variant.is_something() && traffic == Traffic::Create);
-        let shown = shown.map_or("–".to_owned(), |of_empty| of_empty.shown(2));
-        table.row(variant.name(), [own.shown(1), own.of(&cpu[0]).shown(3), shown]);
-        match (variant, traffic, of_empty) {
-            (Variant::Sample, Traffic::Create, Some(of_empty)) => {
-                let what = "Envoy CPU added per write, of what an empty wasm filter adds";
-                report.aim(what, Aim::AtMost(2.0), of_empty.median());
-            }
-            (Variant::Sample, Traffic::Read, _) => {
-                let what = "Envoy CPU per read, of Envoy without the filter";
-                report.aim(what, Aim::AtMost(1.05), own.of(&cpu[0]).median());
-            }
-            _ => {}
+        if *variant == Variant::Sample && traffic == Traffic::Read {
+            let what = "Envoy CPU per read, of Envoy without the filter";
+            report.aim(what, Aim::AtMost(1.05), of_none.median());
+        } else if *variant == Variant::Sample
+            && let Some(of_empty) = &of_empty
+        {
+            let what = "Envoy CPU added per write, of what an empty wasm filter adds";
+            report.aim(what, Aim::AtMost(2.0), of_empty.median());
         }
+        let of_empty = of_empty.map(|of_empty| match variant.is_something() {
+            true => of_empty.shown(2),
+            false => "–".to_owned(),
+        });
+        table.row(variant.name(), [own.shown(1), of_none.shown(3)].into_iter().chain(of_empty));
     }
     report.say(table);
 }
