@@ -172,8 +172,10 @@ impl Report {
 
     /// Ends with the aims; where asked, writes all of it into the command's section of `tests/BENCHMARKS.md`.
     pub fn finish(mut self, write: bool) -> Result<()> {
-        let aims = self.aims.clone();
-        self.say(aims);
+        if self.aims.0.len() > 1 {
+            let aims = self.aims.clone();
+            self.say(aims);
+        }
         if !write {
             return Ok(());
         }
