@@ -94,12 +94,24 @@ pub struct Settings {
     pub retry_schedule: String,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// A folder of its own for the database; the run's directory unless asked.
+    pub folder: Option<PathBuf>,
+    /// A command that does something first and then runs the one that is appended to it.
+    pub wrapper: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let retry_schedule = "0s,100ms,200ms,400ms,1s,2s,4s".into();
-        Self { profile: Profile::Tests, retry_schedule, arguments: Vec::new() }
+        Self {
+            profile: Profile::Tests,
+            retry_schedule: "0s,100ms,200ms,400ms,1s,2s,4s".into(),
+            arguments: Vec::new(),
+            folder: None,
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -125,24 +137,48 @@ impl Companion {
 
     /// Starts it again where it was: same address, same database.
     pub async fn restart(&mut self) -> Result<()> {
+        self.launch()?;
+        self.ready().await
+    }
+
+    /// Starts it as [`Self::restart`] does, and waits for nothing.
+    pub fn launch(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the companion still runs");
         let program = program(self.settings.profile)?;
-        let mut process = Process::start(&self.run, "companion", &mut self.command(&program))?;
+        self.process = Some(Process::start(&self.run, "companion", &mut self.command(&program))?);
+        Ok(())
+    }
+
+    /// Waits until it serves.
+    pub async fn ready(&mut self) -> Result<()> {
+        let process = self.process.as_mut().context("the companion does not run")?;
         let log = process.log_file();
         let bound = async || bound_address(&std::fs::read_to_string(&log).ok()?);
         self.address = process.ready(wait::PATIENCE, bound).await?;
         let client = Client::http1(self.address);
         let ready = async || client.get("/readyz").send().await.ok().filter(|answer| answer.status == 200);
         process.ready(wait::PATIENCE, ready).await?;
-        self.process = Some(process);
         Ok(())
     }
 
+    /// Its database, as it sees it.
+    fn database(&self) -> PathBuf {
+        self.settings.folder.clone().unwrap_or_else(|| self.run.path().to_owned()).join("gatehook.db")
+    }
+
     fn command(&self, program: &std::path::Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match self.settings.wrapper.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut wrapper = Command::new(first);
+                wrapper.args(rest).arg(program);
+                wrapper
+            }
+        };
+        command.envs(self.settings.environment.iter().map(|(name, value)| (name, value)));
         command.arg("serve");
         command.args(["--listen", &self.address.to_string()]);
-        command.args(["--store", &format!("sqlite:{}", self.run.join("gatehook.db").display())]);
+        command.args(["--store", &format!("sqlite:{}", self.database().display())]);
         command.args(["--allow-targets", "127.0.0.0/8"]);
         command.args(["--retry-schedule", &self.settings.retry_schedule]);
         command.args(&self.settings.arguments);
@@ -195,6 +231,47 @@ impl Companion {
     /// Wakes it again.
     pub fn thaw(&self) -> Result<()> {
         self.running().signal(Signal::CONT)
+    }
+
+    /// A file beside its database, as the running process sees it: that may have mounts of its own.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let seen = self.database().with_file_name(name);
+        PathBuf::from(format!("/proc/{}/root{}", self.id(), seen.display()))
+    }
+
+    /// Asks `gatehook integrity` about the database of the running process; the flaws it prints are the error.
+    pub fn integrity(&self) -> Result<()> {
+        let mut command = self.beside(&program(self.settings.profile)?);
+        command.args(["integrity", "--store", &format!("sqlite:{}", self.database().display())]);
+        let output = command.output().context("cannot run gatehook integrity")?;
+        let printed = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&printed).trim());
+        Ok(())
+    }
+
+    /// A command that sees the files that the running process sees.
+    fn beside(&self, program: &std::path::Path) -> Command {
+        if self.settings.wrapper.is_empty() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.id().to_string(), "--mount"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.arg(program);
+        command
+    }
+
+    /// The sum of a metric over its labels that bear this text; nought where it was never counted.
+    pub async fn metric(&self, name: &str, label: &str) -> Result<u64> {
+        let text = self.admin().get("/metrics").send().await?.expect(200)?.body;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
     /// A client with the admin token.

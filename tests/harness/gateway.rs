@@ -191,6 +191,16 @@ impl Gateway {
         }
     }
 
+    /// Ends it with `SIGKILL`, as a crash would.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Ends it with `SIGTERM`, without draining it first.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.stop().map(drop)
+    }
+
     /// Where callers find it.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -6,6 +6,7 @@
 
 // What everything else stands on.
 pub mod dice;
+pub mod machine;
 pub mod progress;
 pub mod skip;
 pub mod wait;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod python;
 
 // HTTP, spoken and served.
+pub mod cable;
 pub mod http;
 pub mod receiver;
 pub mod server;
@@ -35,6 +37,7 @@ pub mod report;
 pub mod sample;
 pub mod wasm;
 
+pub use cable::Cable;
 pub use companion::Companion;
 pub use gateway::Gateway;
 pub use kinto::Kinto;

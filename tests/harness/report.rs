@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+pub use crate::machine::line as machine;
 use crate::workspace;
 
 /// Values of one quantity over the rounds of a run.
@@ -50,15 +51,6 @@ pub fn percentile_ms(durations: &mut [Duration], percent: usize) -> f64 {
     durations.sort_unstable();
     let at = (durations.len() * percent / 100).min(durations.len().saturating_sub(1));
     durations.get(at).map_or(f64::NAN, |duration| duration.as_secs_f64() * 1e3)
-}
-
-/// One line that says what machine this is.
-pub fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} cores, {}, kernel {}", model.trim_start_matches(['\t', ' ', ':']), kernel.trim())
 }
 
 /// How many threads of other programs wanted a core on average in the last minute; what disturbs a run.

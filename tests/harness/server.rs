@@ -28,7 +28,16 @@ impl Server {
         F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Response<Full<Bytes>>> + Send,
     {
-        Self::tcp(move |stream| {
+        Self::http_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, answer)
+    }
+
+    /// Serves as [`Self::http`] does, where this listener listens.
+    pub fn http_on<F, A>(listener: TcpListener, answer: F) -> Result<Self>
+    where
+        F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Response<Full<Bytes>>> + Send,
+    {
+        Self::on(listener, move |stream| {
             let answer = answer.clone();
             async move {
                 let service = service_fn(|request| {
@@ -41,7 +50,6 @@ impl Server {
                     .await;
             }
         })
-        .await
     }
 
     /// Hands each connection to the function as it is.
@@ -50,7 +58,14 @@ impl Server {
         F: Fn(TcpStream) -> C + Send + 'static,
         C: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, handle)
+    }
+
+    fn on<F, C>(listener: TcpListener, handle: F) -> Result<Self>
+    where
+        F: Fn(TcpStream) -> C + Send + 'static,
+        C: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(async move {
             // Dropped with the task, the set ends every connection.
