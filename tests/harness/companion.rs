@@ -284,14 +284,6 @@ impl Companion {
         Client::http1(self.address).bearer(INGEST_TOKEN)
     }
 
-    /// A metric, its labels included in the name, as Prometheus would read it; 0 where nothing was counted yet.
-    pub async fn metric(&self, name: &str) -> Result<u64> {
-        let metrics = Client::http1(self.address).get("/metrics").send().await?.expect(200)?;
-        let text = std::str::from_utf8(&metrics.body)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(Ok(0), |value| value.trim().parse().with_context(|| format!("{name} is no number")))
-    }
-
     /// Makes a subscription and has the receiver trust its secret.
     pub async fn subscribe(&self, receiver: &Receiver, events: &[&str]) -> Result<Value> {
         let wanted = json!({"target_url": receiver.url(), "events": events});

@@ -90,11 +90,7 @@ fn play(input: &[u8]) -> Result<Reading> {
     let faults = match Config::parse(input) {
         Ok(config) => {
             let events = exchanges::usual(&config)?;
-            let kinds = (
-                config.rules.resources.len().min(3),
-                config.hold.is_some(),
-                config.kept_headers.len().min(9),
-            );
+            let kinds = (config.rules.resources.len().min(3), config.hold.is_some(), config.via.is_some());
             return Ok(Reading::taken(&format!("{events} {kinds:?}")));
         }
         Err(faults) => faults.0,

@@ -3,7 +3,6 @@
 //! Headers, paths and bodies as they may come, in Envoy's order of callbacks. Every event is one that the companion takes,
 //! with the representation byte for byte, and without what privacy holds back.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -13,7 +12,8 @@ use companion::model::Event;
 use gatehook_filter::conclusion::{Conclude, Conclusion, Outcome};
 use gatehook_filter::config::Config;
 use gatehook_filter::event::Thin;
-use gatehook_filter::exchange::{Exchange, Headers, Observation, OnRequest};
+use gatehook_filter::exchange::{Exchange, Observation, OnRequest};
+use gatehook_filter::headers::Headers;
 use gatehook_filter::ids::Ids;
 use gatehook_filter::json::Json;
 
@@ -86,10 +86,13 @@ const CONFIGURATIONS: [&str; 8] = [
         "hold": {"allow_on_headers_stop_iteration": true}}"#,
 ];
 
-static CONFIGS: LazyLock<Vec<Config>> = LazyLock::new(|| {
-    let parse = |json: &&str| Config::parse(json.as_bytes()).expect("a configuration of ours holds");
-    CONFIGURATIONS.iter().map(parse).collect()
-});
+thread_local! {
+    /// Compiled once: a configuration belongs to one thread, as it does in Envoy.
+    static CONFIGS: Vec<Config> = CONFIGURATIONS
+        .iter()
+        .map(|json| Config::parse(json.as_bytes()).expect("a configuration of ours holds"))
+        .collect();
+}
 
 /// An exchange as an input writes it.
 struct Script<'a> {
@@ -104,10 +107,14 @@ struct Script<'a> {
 }
 
 fn play(input: &[u8]) -> Result<Reading> {
+    CONFIGS.with(|configs| play_with(configs, input))
+}
+
+fn play_with(configs: &[Config], input: &[u8]) -> Result<Reading> {
     let [manner, request, sent, response, answered, read] = parts(input);
     let script = Script { manner, request, sent, response, answered, read };
-    let which = usize::from(manner.first().copied().unwrap_or_default()) % CONFIGS.len();
-    let config = &CONFIGS[which];
+    let which = usize::from(manner.first().copied().unwrap_or_default()) % configs.len();
+    let config = &configs[which];
     let mut traits = format!("{which}");
     for json in events(config, &script) {
         let event = taken(&json)?;
@@ -228,7 +235,7 @@ fn events(config: &Config, script: &Script<'_>) -> Vec<Vec<u8>> {
 }
 
 /// The callbacks of one stream, in Envoy's order.
-fn observe(config: &Config, script: &Script<'_>) -> Option<Observation> {
+fn observe(config: &Config, script: &Script<'_>) -> Option<Box<Observation>> {
     let mut exchange = Exchange::default();
     let OnRequest::Watch { previous, .. } = exchange.on_request(config, headers(script.request), |_| false)
     else {
@@ -241,7 +248,7 @@ fn observe(config: &Config, script: &Script<'_>) -> Option<Observation> {
         exchange.on_request_body(Some(script.sent.to_vec()));
     }
     let ends = script.manner.contains(&b'h');
-    if let Some(found) = exchange.on_response(config, headers(script.response), ends, |_| false) {
+    if let Some(found) = exchange.on_response(config, &headers(script.response), ends, |_| false) {
         return Some(found);
     }
     // In two pieces, as a large body comes.

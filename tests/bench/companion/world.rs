@@ -222,7 +222,7 @@ impl World {
 
     /// Deliveries that the companion has recorded as delivered.
     pub(crate) async fn delivered(&self) -> Result<usize> {
-        let count = self.companion.metric(r#"gatehook_deliveries_total{status="delivered"}"#).await?;
+        let count = self.companion.metric("gatehook_deliveries_total", "status=\"delivered\"").await?;
         Ok(usize::try_from(count)?)
     }
 
