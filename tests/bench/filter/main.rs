@@ -21,7 +21,7 @@ use harness::report::{Aim, Report, Series, Table, percentile_ms};
 use harness::workspace::RunDirectory;
 use harness::{Gateway, wasm};
 use traffic::{ANSWER, Traffic};
-use variants::{Listeners, Variant};
+use variants::{Listeners, Modules, Variant};
 
 /// Writes per variant and round of which the latency is taken.
 const PACED: usize = 500;
@@ -55,6 +55,7 @@ const TABLES: [(&str, Traffic, &[Variant]); 4] = [
             Variant::None,
             Variant::EmptyAsSample,
             Variant::EmptyInChain,
+            Variant::Floor,
             Variant::Sample,
             Variant::Hold,
             Variant::Lua,
@@ -94,7 +95,8 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
         Companion::start(run, Settings { profile: Profile::Release, ..Settings::default() }).await?;
     let observer = ext_proc::Observer::start().await?;
     let listeners = Listeners::reserve()?;
-    let places = listeners.places(wasm::example("empty")?, companion.address(), observer.address());
+    let modules = Modules { empty: wasm::example("empty")?, floor: wasm::example("floor")? };
+    let places = listeners.places(modules, companion.address(), observer.address());
     let gateway = Gateway::before(api.address, companion.address())
         .change(move |sample| places.add_to(sample))
         .start(run)
@@ -133,7 +135,7 @@ async fn measure(options: &Options, run: &Arc<RunDirectory>) -> Result<()> {
     bench.say_latencies(&mut report, rounds).await?;
     gateway.metric_becomes("gatehook_handed_over", bench.observed).await?;
     observer.saw(bench.processed).await?;
-    let accepted = companion.metric(r#"gatehook_events_total{result="accepted"}"#).await?;
+    let accepted = companion.metric("gatehook_events_total", "result=\"accepted\"").await?;
     let all = bench.observed + bench.posted;
     ensure!(accepted == all, "the companion accepted {accepted} events of {all}");
     ensure!(gateway.metric("gatehook_dropped").await.unwrap_or_default() == 0, "events were dropped");

@@ -1,7 +1,7 @@
 //! The variants, each a listener of the same Envoy: the sample's own, changed where they differ.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -20,6 +20,8 @@ pub(crate) enum Variant {
     EmptyAsSample,
     /// A wasm filter that does nothing, for every request.
     EmptyInChain,
+    /// A wasm filter that makes the calls of a write and hands the bytes over, and does nothing with them.
+    Floor,
     /// The sample configuration.
     Sample,
     /// With `representation: fetch`.
@@ -35,10 +37,11 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::None,
         Self::EmptyAsSample,
         Self::EmptyInChain,
+        Self::Floor,
         Self::Sample,
         Self::Fetch,
         Self::Previous,
@@ -52,6 +55,7 @@ impl Variant {
             Self::None => "no filter",
             Self::EmptyAsSample => "empty wasm filter, as the sample",
             Self::EmptyInChain => "empty wasm filter, in the chain",
+            Self::Floor => "the calls of a write, and no work",
             Self::Sample => "Gatehook, the sample",
             Self::Fetch => "Gatehook, representation: fetch",
             Self::Previous => "Gatehook, previous: fetch",
@@ -68,7 +72,7 @@ impl Variant {
 
     /// Whether it does anything.
     pub(crate) fn is_something(self) -> bool {
-        self.is_ours() || matches!(self, Self::Lua | Self::ExtProc)
+        self.is_ours() || matches!(self, Self::Floor | Self::Lua | Self::ExtProc)
     }
 }
 
@@ -86,16 +90,22 @@ impl Listeners {
     }
 
     /// What it takes to add them to the sample.
-    pub(crate) fn places(&self, empty: PathBuf, companion: SocketAddr, ext_proc: SocketAddr) -> Places {
+    pub(crate) fn places(&self, modules: Modules, companion: SocketAddr, ext_proc: SocketAddr) -> Places {
         let listeners = self.0.iter().map(|(variant, port)| (*variant, port.address())).collect();
-        Places { listeners, empty, companion, ext_proc }
+        Places { listeners, modules, companion, ext_proc }
     }
+}
+
+/// The filters that ours is measured by.
+pub(crate) struct Modules {
+    pub(crate) empty: PathBuf,
+    pub(crate) floor: PathBuf,
 }
 
 /// Where everything is.
 pub(crate) struct Places {
     listeners: Vec<(Variant, SocketAddr)>,
-    empty: PathBuf,
+    modules: Modules,
     companion: SocketAddr,
     ext_proc: SocketAddr,
 }
@@ -118,11 +128,14 @@ impl Places {
         match variant {
             Variant::Sample => {}
             Variant::None => drop(http_filters(listener)?.remove(0)),
-            Variant::EmptyAsSample => change_wasm(listener, &|config| *config = self.empty_wasm()),
+            Variant::EmptyAsSample => {
+                change_wasm(listener, &|config| *config = wasm("empty", &self.modules.empty))
+            }
+            Variant::Floor => change_wasm(listener, &|config| *config = wasm("floor", &self.modules.floor)),
             Variant::EmptyInChain => {
                 let typed = json!({
                     "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-                    "config": self.empty_wasm(),
+                    "config": wasm("empty", &self.modules.empty),
                 });
                 http_filters(listener)?[0] = json!({"name": "empty", "typed_config": typed});
             }
@@ -138,15 +151,15 @@ impl Places {
         }
         Ok(())
     }
+}
 
-    fn empty_wasm(&self) -> Value {
-        json!({
-            "name": "empty", "root_id": "empty", "fail_open": true,
-            "vm_config": {"vm_id": "empty", "runtime": "envoy.wasm.runtime.v8",
-                          "code": {"local": {"filename": self.empty}}},
-            "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": ""},
-        })
-    }
+fn wasm(name: &str, module: &Path) -> Value {
+    json!({
+        "name": name, "root_id": name, "fail_open": true,
+        "vm_config": {"vm_id": name, "runtime": "envoy.wasm.runtime.v8",
+                      "code": {"local": {"filename": module}}},
+        "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": ""},
+    })
 }
 
 /// Posts the answer of each write and waits for nothing; as short as it can be and still name the resource.
