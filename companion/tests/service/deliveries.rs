@@ -64,7 +64,11 @@ async fn a_410_turns_the_subscription_off_and_no_more_is_sent() {
         (&json!("off"), &json!("the receiver answered 410 Gone"))
     );
     companion.contact_created("2").await;
-    assert_eq!(companion.admin("GET", "/v1/deliveries?event=2", "").await.json["data"], json!([]));
+    // Ingest may match once more against what it knew before the answer; what comes of that is cancelled, never sent.
+    let later = companion.admin("GET", "/v1/deliveries?event=2", "").await.json;
+    if !later["data"].as_array().unwrap().is_empty() {
+        assert_eq!(delivery(&companion, "2", "cancelled").await["attempt_count"], 0);
+    }
 
     let redeliver = format!("/v1/deliveries/{}/redeliver", cancelled["id"].as_str().unwrap());
     assert_eq!(companion.admin("POST", &redeliver, "").await.faults(), ["/subscription"]);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::raw::{Mode, Object, RawCompanion, RawConfig, RawFetch, RawHold, RawResource, RawShape};
+use super::raw::{
+    Mode, Object, RawBatch, RawCompanion, RawConfig, RawFetch, RawHold, RawOutbox, RawResource, RawShape,
+};
 use super::{Companion, Config, Fault, Faults, Fetch, Token, shape};
 use crate::hold::Hold;
 use crate::outbox::Limits;
@@ -103,13 +105,8 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
             );
         }
     }
-    let (Object(outbox), Object(batch)) = (raw.outbox, raw.batch);
     check.within("/max_body_bytes", raw.max_body_bytes, 1, 64 * MEBIBYTE);
-    check.within("/outbox/max_events", outbox.max_events, 1, 1_000_000);
-    check.within("/outbox/max_bytes", outbox.max_bytes, 64 * 1024, MAX_OUTBOX_BYTES);
-    check.within("/batch/max_events", batch.max_events, 1, MAX_BATCH_EVENTS);
-    check.within("/batch/max_bytes", batch.max_bytes, 1024, MAX_BATCH_BYTES);
-    let linger = check.duration("/batch/linger", &batch.linger, 1, 10_000);
+    let limits = compile_limits(&mut check, &raw.outbox.0, &raw.batch.0);
     let hold = compile_hold(&mut check, raw.mode, raw.hold.map(|Object(hold)| hold), &raw.hold_timeout);
     if !check.faults.is_empty() {
         return Err(Faults(check.faults));
@@ -137,14 +134,22 @@ pub(super) fn compile(mut raw: RawConfig) -> Result<Config, Faults> {
         companion,
         max_body_bytes: raw.max_body_bytes,
         identity_encoding: raw.identity_encoding,
-        limits: Limits {
-            outbox_events: outbox.max_events,
-            outbox_bytes: outbox.max_bytes,
-            batch_events: batch.max_events,
-            batch_bytes: batch.max_bytes,
-            linger,
-        },
+        limits,
     })
+}
+
+fn compile_limits(check: &mut Check, outbox: &RawOutbox, batch: &RawBatch) -> Limits {
+    check.within("/outbox/max_events", outbox.max_events, 1, 1_000_000);
+    check.within("/outbox/max_bytes", outbox.max_bytes, 64 * 1024, MAX_OUTBOX_BYTES);
+    check.within("/batch/max_events", batch.max_events, 1, MAX_BATCH_EVENTS);
+    check.within("/batch/max_bytes", batch.max_bytes, 1024, MAX_BATCH_BYTES);
+    Limits {
+        outbox_events: outbox.max_events,
+        outbox_bytes: outbox.max_bytes,
+        batch_events: batch.max_events,
+        batch_bytes: batch.max_bytes,
+        linger: check.duration("/batch/linger", &batch.linger, 1, 10_000),
+    }
 }
 
 fn check_namespace(check: &mut Check, namespace: &str) {
