@@ -10,61 +10,74 @@ use crate::json::{Json, Parts};
 /// More pointers than this say less than the names of the fields at the top.
 const MOST: usize = 100;
 
+/// Each level reads its values anew, so depth costs: this many readings of the whole, and small ones without counting.
+const MOST_READINGS: usize = 16;
+const SMALL: usize = 64 * 1024;
+
 /// Pointers of what was added, removed or changed, in order of path; beyond 100, only the fields at the top.
+///
+/// Where both are so large and so deep that looking further would keep the proxy from its work, a pointer names the whole
+/// value in which they differ.
 pub fn changed(before: Json<'_>, after: Json<'_>) -> Vec<String> {
-    let mut found = Vec::new();
-    compare(&mut found, "", before, after, usize::MAX);
-    if found.len() > MOST {
-        found.clear();
-        compare(&mut found, "", before, after, 1);
+    let whole = before.text().len() + after.text().len();
+    let mut differences = Differences { found: Vec::new(), left: whole * MOST_READINGS + SMALL };
+    differences.compare("", before, after, usize::MAX);
+    if differences.found.len() > MOST {
+        differences.found.clear();
+        differences.compare("", before, after, 1);
     }
-    found
+    differences.found
 }
 
-/// Depth is bounded by that of valid representations, and `depth` ends it sooner.
-fn compare(found: &mut Vec<String>, at: &str, before: Json<'_>, after: Json<'_>, depth: usize) {
-    if before.text() == after.text() {
-        return;
-    }
-    match (before.parts(), after.parts()) {
-        (Parts::Members(one), Parts::Members(other)) if depth > 0 => {
-            // Of a key that stands twice the last one counts, as most parsers have it.
-            let one: BTreeMap<_, _> = one.into_iter().collect();
-            let other: BTreeMap<_, _> = other.into_iter().collect();
-            let mut keys: Vec<_> = one.keys().chain(other.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            for key in keys {
-                let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
-                compare_parts(found, at, one.get(key).copied(), other.get(key).copied(), depth - 1);
-            }
-        }
-        (Parts::Elements(one), Parts::Elements(other)) if depth > 0 && one.len() == other.len() => {
-            for (index, (one, other)) in one.into_iter().zip(other).enumerate() {
-                compare_parts(found, format!("{at}/{index}"), Some(one), Some(other), depth - 1);
-            }
-        }
-        (Parts::Leaf, Parts::Leaf) if same_leaf(before.text(), after.text()) => {}
-        _ => found.push(at.to_owned()),
-    }
+/// What was found, and how many bytes may still be read.
+struct Differences {
+    found: Vec<String>,
+    left: usize,
 }
 
-fn compare_parts(
-    found: &mut Vec<String>,
-    at: String,
-    before: Option<&str>,
-    after: Option<&str>,
-    depth: usize,
-) {
-    if found.len() > MOST && depth > 0 {
-        return;
+impl Differences {
+    /// Depth is bounded by that of valid representations, and `depth` ends it sooner.
+    fn compare(&mut self, at: &str, before: Json<'_>, after: Json<'_>, depth: usize) {
+        if before.text() == after.text() {
+            return;
+        }
+        let cost = before.text().len() + after.text().len();
+        let Some(left) = self.left.checked_sub(cost) else { return self.found.push(at.to_owned()) };
+        self.left = left;
+        match (before.parts(), after.parts()) {
+            (Parts::Members(one), Parts::Members(other)) if depth > 0 => {
+                // Of a key that stands twice the last one counts, as most parsers have it.
+                let one: BTreeMap<_, _> = one.into_iter().collect();
+                let other: BTreeMap<_, _> = other.into_iter().collect();
+                let mut keys: Vec<_> = one.keys().chain(other.keys()).collect();
+                keys.sort();
+                keys.dedup();
+                for key in keys {
+                    let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+                    self.compare_parts(at, one.get(key).copied(), other.get(key).copied(), depth - 1);
+                }
+            }
+            (Parts::Elements(one), Parts::Elements(other)) if depth > 0 && one.len() == other.len() => {
+                for (index, (one, other)) in one.into_iter().zip(other).enumerate() {
+                    self.compare_parts(format!("{at}/{index}"), Some(one), Some(other), depth - 1);
+                }
+            }
+            (Parts::Leaf, Parts::Leaf) if same_leaf(before.text(), after.text()) => {}
+            _ => self.found.push(at.to_owned()),
+        }
     }
-    let parts = before.zip(after);
-    let parts =
-        parts.and_then(|(one, other)| Some((Json::parse(one.as_bytes())?, Json::parse(other.as_bytes())?)));
-    match parts {
-        Some((before, after)) => compare(found, &at, before, after, depth),
-        None => found.push(at),
+
+    fn compare_parts(&mut self, at: String, before: Option<&str>, after: Option<&str>, depth: usize) {
+        if self.found.len() > MOST && depth > 0 {
+            return;
+        }
+        let parts = before.zip(after);
+        let parts = parts
+            .and_then(|(one, other)| Some((Json::parse(one.as_bytes())?, Json::parse(other.as_bytes())?)));
+        match parts {
+            Some((before, after)) => self.compare(&at, before, after, depth),
+            None => self.found.push(at),
+        }
     }
 }
 
@@ -104,6 +117,20 @@ mod tests {
         check(r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#, &["/a"]);
         check("1e400", "1e400", &[]);
         check("null", "false", &[""]);
+    }
+
+    #[test]
+    fn what_is_large_and_deep_is_not_read_again_at_every_level() {
+        let nested = |value: usize, pad: usize| {
+            let inner = format!("[{value},\"{}\"]", "x".repeat(pad));
+            format!("{}{inner}{}", "{\"a\":".repeat(100), "}".repeat(100))
+        };
+        let pointers = |pad| {
+            let (one, other) = (nested(1, pad), nested(2, pad));
+            changed(Json::parse(one.as_bytes()).unwrap(), Json::parse(other.as_bytes()).unwrap())
+        };
+        assert_eq!(pointers(10), [format!("{}/0", "/a".repeat(100))]);
+        assert_eq!(pointers(200_000), ["/a".repeat(MOST_READINGS)]);
     }
 
     #[test]
