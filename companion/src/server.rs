@@ -116,14 +116,15 @@ async fn accept(
     }
 }
 
-/// Serves one connection until it ends, or has to make room, or the process stops.
+/// Serves one connection until it ends, or has to make room, or the process stops. Its place is free once all that it held is
+/// let go, the store among it: who waits for all places may start again.
 async fn serve(
     stream: TcpStream,
     builder: Arc<Builder<TokioExecutor>>,
     router: Router,
     connection: Arc<Connection>,
     mut stopped: watch::Receiver<bool>,
-    place: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 ) {
     let service = Watched { router: TowerToHyperService::new(router), connection: connection.clone() };
     let mut serving = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
@@ -139,7 +140,6 @@ async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
     }
-    drop(place);
 }
 
 /// The router, with its requests counted while they are under way.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
@@ -26,6 +27,13 @@ pub(crate) struct Companion {
     running: Running,
     client: Client<HttpConnector, Full<Bytes>>,
     folder: PathBuf,
+}
+
+/// Long enough for a loaded machine; a test that needs it all is a test that fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn is_held(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("in use by another process")
 }
 
 struct DaysAhead(i64);
@@ -82,9 +90,16 @@ impl Companion {
         let more = ["--allow-targets", "127.0.0.0/8", "--retry-schedule", "0s,10ms,10ms"];
         let settings =
             Program::parse_from(flags.into_iter().chain(more).chain(last.iter().copied())).settings;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let running = companion::start(&settings, listener, Arc::new(clock)).await;
-        let running = running.map_err(|error| format!("{error:#}"))?;
+        let (clock, since): (Arc<dyn Clock>, _) = (Arc::new(clock), Instant::now());
+        let running = loop {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            match companion::start(&settings, listener, clock.clone()).await {
+                Ok(running) => break running,
+                // One that stopped in this very process may still hold the file for as long as a thread takes to end.
+                Err(error) if is_held(&error) && since.elapsed() < PATIENCE => tokio::task::yield_now().await,
+                Err(error) => return Err(format!("{error:#}")),
+            }
+        };
         Ok(Self { running, client: Client::builder(TokioExecutor::new()).build_http(), folder })
     }
 
