@@ -42,6 +42,8 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 struct Lane {
     in_flight: usize,
+    /// Attempts that have ended and are not recorded: what follows of them is not known yet.
+    unrecorded: usize,
     width: usize,
     claiming: bool,
     due: bool,
@@ -241,18 +243,18 @@ impl Lanes {
         self.settle(id);
     }
 
-    /// An attempt of `bytes` has ended at `now`; the receiver asks for none before `not_before`.
-    pub(crate) fn finished(
+    /// An attempt has ended at `now`; the receiver asks for none before `not_before`. Its place in the lane is free, so a
+    /// receiver that answers at once does not wait for the store to write that down.
+    pub(crate) fn answered(
         &mut self,
         id: &SubscriptionId,
-        (answer, bytes): (Answer, usize),
-        (retry_at, not_before): (Option<Timestamp>, Option<Timestamp>),
+        answer: Answer,
+        not_before: Option<Timestamp>,
         now: Timestamp,
     ) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
         let lane = self.lane(id);
         lane.in_flight = lane.in_flight.saturating_sub(1);
+        lane.unrecorded += 1;
         let was_open = lane.breaker_is_open();
         lane.answered(answer, now);
         let is_open = lane.breaker_is_open();
@@ -260,6 +262,15 @@ impl Lanes {
         lane.paused_until = lane.paused_until.max(not_before);
         self.open_breakers =
             (self.open_breakers + usize::from(is_open)).saturating_sub(usize::from(was_open));
+        self.settle(id);
+    }
+
+    /// An attempt of `bytes` that has ended is recorded; its lane is to be looked at again at `retry_at`.
+    pub(crate) fn recorded(&mut self, id: &SubscriptionId, bytes: usize, retry_at: Option<Timestamp>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let lane = self.lane(id);
+        lane.unrecorded = lane.unrecorded.saturating_sub(1);
         if let Some(at) = retry_at {
             self.wake_at(id, at);
         }
@@ -282,7 +293,7 @@ impl Lanes {
         self.open_breakers
     }
 
-    /// Attempts under way.
+    /// Attempts under way, or not recorded yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -297,7 +308,7 @@ impl Lanes {
         let lane = self.lane(id);
         if lane.has_work() {
             self.enqueue(id);
-        } else if lane.in_flight == 0
+        } else if lane.in_flight + lane.unrecorded == 0
             && !lane.claiming
             && !lane.queued
             && lane.wake_at.is_none()
@@ -330,6 +341,7 @@ impl Lanes {
         let width = if self.in_flight < limits::ATTEMPTS / 4 { FIRST_WIDTH } else { 1 };
         self.lanes.entry(id.clone()).or_insert(Lane {
             in_flight: 0,
+            unrecorded: 0,
             width,
             claiming: false,
             due: false,
@@ -403,7 +415,8 @@ mod tests {
     }
 
     fn finish(lanes: &mut Lanes, name: &str, answer: Answer, second: i64) {
-        lanes.finished(&id(name), (answer, 10), (None, None), at(second));
+        lanes.answered(&id(name), answer, None, at(second));
+        lanes.recorded(&id(name), 10, None);
     }
 
     fn some(name: &str, limit: usize) -> Option<(String, usize)> {
@@ -449,7 +462,8 @@ mod tests {
         lanes.wake(&id("a"));
         next(&mut lanes, 10_000, terms);
         lanes.claimed(&id("a"), (1, 10), true, None);
-        lanes.finished(&id("a"), (Answer::Failed, 10), (None, Some(at(10_060))), at(10_000));
+        lanes.answered(&id("a"), Answer::Failed, Some(at(10_060)), at(10_000));
+        lanes.recorded(&id("a"), 10, None);
         assert_eq!(next(&mut lanes, 10_000, terms), None);
         // An hour back.
         assert_eq!(next(&mut lanes, 6_400, terms), None);
@@ -507,7 +521,8 @@ mod tests {
         lanes.wake(&id("a"));
         next(&mut lanes, 0, terms);
         lanes.claimed(&id("a"), (1, 10), true, None);
-        lanes.finished(&id("a"), (Answer::Refused, 10), (Some(at(30)), Some(at(30))), at(0));
+        lanes.answered(&id("a"), Answer::Refused, Some(at(30)), at(0));
+        lanes.recorded(&id("a"), 10, Some(at(30)));
         assert_eq!(next(&mut lanes, 29, terms), None);
         assert_eq!(next(&mut lanes, 30, terms), some("a", FIRST_WIDTH));
     }
@@ -549,7 +564,9 @@ mod tests {
         lanes.claimed(&id(&claimed[0]), (1, limits::BYTES_IN_FLIGHT), false, None);
         lanes.claimed(&id(&claimed[1]), (0, 0), false, None);
         assert_eq!(next(&mut lanes, 0, terms), None, "the bytes are used up");
-        lanes.finished(&id(&claimed[0]), (Answer::Taken, limits::BYTES_IN_FLIGHT), (None, None), at(0));
+        lanes.answered(&id(&claimed[0]), Answer::Taken, None, at(0));
+        assert_eq!(next(&mut lanes, 0, terms), None, "they are until they are recorded");
+        lanes.recorded(&id(&claimed[0]), limits::BYTES_IN_FLIGHT, None);
         assert!(next(&mut lanes, 0, terms).is_some());
     }
 
@@ -571,7 +588,8 @@ mod tests {
         Wake(u8),
         WakeAt(u8, i64),
         Serve { backlog: usize },
-        Finish(u8, u8, bool),
+        Answer(u8, u8),
+        Record(u8, bool),
         Pass(i64),
     }
 
@@ -580,8 +598,8 @@ mod tests {
             (0..4u8).prop_map(Step::Wake),
             (0..4u8, 0..50i64).prop_map(|(lane, at)| Step::WakeAt(lane, at)),
             (0..80usize).prop_map(|backlog| Step::Serve { backlog }),
-            (0..4u8, 0..3u8, any::<bool>())
-                .prop_map(|(lane, answer, retry)| Step::Finish(lane, answer, retry)),
+            (0..4u8, 0..3u8).prop_map(|(lane, answer)| Step::Answer(lane, answer)),
+            (0..4u8, any::<bool>()).prop_map(|(lane, retry)| Step::Record(lane, retry)),
             (0..20i64).prop_map(Step::Pass),
         ]
     }
@@ -604,6 +622,7 @@ mod tests {
         fn no_wake_is_lost_and_no_cap_exceeded(steps in prop::collection::vec(step(), 0..200)) {
             let (mut lanes, mut now) = (Lanes::default(), 0);
             let mut under_way = [0usize; 4];
+            let mut unrecorded = [0usize; 4];
             let mut claimed = [0usize; 4];
             let mut owed = [false; 4];
             let name = |lane: u8| id(&lane.to_string());
@@ -625,15 +644,20 @@ mod tests {
                             lanes.claimed(&served, (count, count), backlog > limit, None);
                         }
                     }
-                    Step::Finish(lane, answer, retry) if under_way[lane as usize] > 0 => {
+                    Step::Answer(lane, answer) if under_way[lane as usize] > 0 => {
                         under_way[lane as usize] -= 1;
+                        unrecorded[lane as usize] += 1;
                         let answer = [Answer::Taken, Answer::Refused, Answer::Failed][answer as usize];
-                        lanes.finished(&name(lane), (answer, 1), (retry.then(|| at(now + 1)), None), at(now));
+                        lanes.answered(&name(lane), answer, None, at(now));
+                    }
+                    Step::Record(lane, retry) if unrecorded[lane as usize] > 0 => {
+                        unrecorded[lane as usize] -= 1;
+                        lanes.recorded(&name(lane), 1, retry.then(|| at(now + 1)));
                         owed[lane as usize] |= retry;
                     }
-                    Step::Finish(..) => {}
+                    Step::Answer(..) | Step::Record(..) => {}
                 }
-                prop_assert_eq!(lanes.in_flight(), under_way.iter().sum::<usize>());
+                prop_assert_eq!(lanes.in_flight(), under_way.iter().chain(&unrecorded).sum::<usize>());
                 prop_assert_eq!(lanes.bytes, lanes.in_flight());
                 let open = lanes.lanes.values().filter(|lane| lane.breaker_is_open()).count();
                 prop_assert_eq!(lanes.open_breakers(), open);
@@ -644,9 +668,11 @@ mod tests {
                 }
             }
             for lane in 0..4u8 {
-                while under_way[lane as usize] > 0 {
-                    under_way[lane as usize] -= 1;
-                    lanes.finished(&name(lane), (Answer::Taken, 1), (None, None), at(now));
+                for _ in 0..under_way[lane as usize] {
+                    lanes.answered(&name(lane), Answer::Taken, None, at(now));
+                }
+                for _ in 0..under_way[lane as usize] + unrecorded[lane as usize] {
+                    lanes.recorded(&name(lane), 1, None);
                 }
             }
             lanes.tick(at(now + 1_000));

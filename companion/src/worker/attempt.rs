@@ -32,6 +32,7 @@ pub(super) struct Attempted {
     pub(super) answer: Answer,
     /// When the receiver wants the next attempt at the earliest.
     pub(super) not_before: Option<Timestamp>,
+    pub(super) ended_at: Timestamp,
 }
 
 impl Worker {
@@ -77,7 +78,7 @@ impl Worker {
         let bytes = claimed.event.size();
         let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
         let ended = Ended { id: claimed.id, claim: claimed.claim, attempt, verdict, health, note };
-        Attempted { subscription: id, bytes, ended, answer: said, not_before }
+        Attempted { subscription: id, bytes, ended, answer: said, not_before, ended_at: now }
     }
 
     async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, Bytes) {
@@ -94,9 +95,10 @@ impl Worker {
     /// Ends a delivery whose subscription was deleted since the claim: nothing is sent, nothing waits for the lease to end.
     fn give_up(&self, subscription: SubscriptionId, claimed: Claimed) -> Attempted {
         let reason = "the subscription was deleted";
+        let now = self.clock.now();
         let attempt = Attempt {
             number: claimed.attempt_count + 1,
-            started_at: self.clock.now(),
+            started_at: now,
             duration_ms: 0,
             outcome: Outcome::Blocked(reason.into()),
             answer: Bytes::new(),
@@ -104,7 +106,7 @@ impl Worker {
         let (verdict, health, note) = (Verdict::Cancelled(reason), Health::Same, Note::default());
         let bytes = claimed.event.size();
         let ended = Ended { id: claimed.id, claim: claimed.claim, attempt, verdict, health, note };
-        Attempted { subscription, bytes, ended, answer: Answer::Refused, not_before: None }
+        Attempted { subscription, bytes, ended, answer: Answer::Refused, not_before: None, ended_at: now }
     }
 
     /// What is told of a verdict that ends more than an attempt.

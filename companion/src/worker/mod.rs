@@ -57,7 +57,7 @@ pub struct Worker {
 enum News {
     Claimed { id: SubscriptionId, claims: Claims },
     Attempted(Box<Attempted>),
-    Recorded { finished: Vec<Finished>, now: Timestamp },
+    Recorded(Vec<Finished>),
     Swept { due: Vec<(SubscriptionId, Timestamp)>, now: Timestamp },
 }
 
@@ -65,16 +65,8 @@ enum News {
 struct Finished {
     id: SubscriptionId,
     bytes: usize,
-    done: Done,
-}
-
-/// What an attempt says of its receiver, and when its lane is to be looked at again.
-struct Done {
-    answer: Answer,
     /// When to look at the lane again, where that is known.
     retry_at: Option<Timestamp>,
-    /// When the receiver wants the next attempt at the earliest.
-    not_before: Option<Timestamp>,
 }
 
 /// What the loop knows: whose turn it is, what was claimed ahead of it, and what is to be recorded.
@@ -279,12 +271,14 @@ impl Desk {
                 if attempted.answer == Answer::Failed {
                     self.give_back(&attempted.subscription);
                 }
+                let Attempted { subscription, answer, not_before, ended_at, .. } = &*attempted;
+                self.lanes.answered(subscription, *answer, *not_before, *ended_at);
                 self.recording.add(*attempted);
             }
-            News::Recorded { finished, now } => {
+            News::Recorded(finished) => {
                 self.recording.has_ended();
-                for Finished { id, bytes, done: Done { answer, retry_at, not_before } } in finished {
-                    self.lanes.finished(&id, (answer, bytes), (retry_at, not_before), now);
+                for Finished { id, bytes, retry_at } in finished {
+                    self.lanes.recorded(&id, bytes, retry_at);
                 }
             }
             News::Swept { due, now } => {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::attempt::Attempted;
-use super::{Done, Finished, News, Worker};
+use super::{Finished, News, Worker};
 use crate::limits;
 use crate::model::{SubscriptionId, SubscriptionStatus};
 use crate::retry::{Verdict, later};
@@ -45,7 +45,7 @@ impl Recording {
         let (worker, report) = (worker.clone(), report.clone());
         tokio::spawn(async move {
             let finished = worker.record(batch).await;
-            let _ = report.send(News::Recorded { finished, now: worker.clock.now() });
+            let _ = report.send(News::Recorded(finished));
         });
     }
 }
@@ -55,9 +55,9 @@ impl Worker {
     pub(super) async fn record(&self, batch: Vec<Attempted>) -> Vec<Finished> {
         let now = self.clock.now();
         let (mut ended, mut lanes) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Attempted { subscription: id, bytes, ended: end, answer, not_before } in batch {
+        for Attempted { subscription: id, bytes, ended: end, .. } in batch {
             ended.push(end);
-            lanes.push(Finished { id, bytes, done: Done { answer, retry_at: None, not_before } });
+            lanes.push(Finished { id, bytes, retry_at: None });
         }
         let ended = Arc::new(ended);
         let recorded = match self.store.record(ended.clone(), now).await {
@@ -70,7 +70,7 @@ impl Worker {
                 // It may be written all the same.
                 self.directory.doubt(lane.id.clone());
             }
-            lane.done.retry_at = match recorded {
+            lane.retry_at = match recorded {
                 Some(recorded) => self.follow(&lane.id, ended, recorded, now),
                 None => Some(later(now, limits::LEASE)),
             };
