@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Access, Api, TokenHash};
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::config::{Hidden, Settings};
 use crate::directory::{Defaults, Directory};
@@ -17,7 +18,6 @@ use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::keys::SigningKeys;
 use crate::limits;
-use crate::queue::Queue;
 use crate::replayer::Replayer;
 use crate::retention::Retention;
 use crate::sender::{Sender, Transport};
@@ -60,11 +60,11 @@ impl Companion {
         let directory = Arc::new(directory(settings, &*store).await?);
         tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
 
-        let (queue, metrics): (Arc<Queue>, Arc<Metrics>) = Default::default();
+        let (board, metrics): (Arc<Board>, Arc<Metrics>) = Default::default();
         let worker = Worker {
             store: store.clone(),
             directory: directory.clone(),
-            queue: queue.clone(),
+            board: board.clone(),
             sender: transport,
             keys: keys.clone(),
             clock: clock.clone(),
@@ -81,13 +81,13 @@ impl Companion {
         let replayer = Replayer {
             store: store.clone(),
             directory: directory.clone(),
-            queue: queue.clone(),
+            board: board.clone(),
             asked: replays.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
         let timekeeper =
-            Timekeeper::begin(store.clone(), queue.clone(), clock.clone(), metrics.clone()).await?;
+            Timekeeper::begin(store.clone(), board.clone(), clock.clone(), metrics.clone()).await?;
         let disk = Disk::of(&settings.store, settings.min_free_disk);
         let ingest_room = api::ingest_room();
         let origin =
@@ -97,7 +97,7 @@ impl Companion {
             origin,
             store,
             directory,
-            queue,
+            board,
             sender,
             clock,
             metrics,

@@ -32,6 +32,7 @@ pub mod vault;
 
 // The truth, and what is known of it in memory.
 pub mod ahead;
+pub mod board;
 pub mod directory;
 pub mod feed;
 pub mod queue;
@@ -97,7 +98,7 @@ pub async fn start(
     listener: TcpListener,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Running> {
-    let store = store::connect(&settings.store, settings.vault()?).context("--store")?;
+    let store = store::connect(&settings.store, settings.vault()?).await.context("--store")?;
     let sender = Sender::trusting(Guard::new(&settings.allow_targets), &settings.roots()?)?;
     let (stop, stopped) = watch::channel(false);
     let transport = Arc::new(sender.clone());

@@ -265,3 +265,11 @@ pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
 pub const REQUEST_HEAD_BYTES: usize = 64 << 10;
 /// Time for a client to send a request's body.
 pub const REQUEST_BODY: Duration = Duration::from_secs(30);
+
+/// Messages of a queue taken up at once: one claim in the database for all of them.
+pub const CALLS: usize = 200;
+/// Messages of a queue that a process holds unsettled: what its receivers take in some tenths of a second. More would keep
+/// from others what they could send.
+pub const CALLS_HELD: usize = 1_000;
+/// Ids that wait to be sent to a queue; while it is away more are left to the sweep.
+pub const CALLS_WAITING: usize = 10_000;

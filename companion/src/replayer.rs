@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::directory::{Directory, Entry};
 use crate::limits;
 use crate::matcher::Pattern;
 use crate::model::{Event, Replay, ReplayId, ReplayKind, ReplayStatus, SubscriptionStatus};
-use crate::queue::Queue;
 use crate::rate::Rate;
 use crate::store::{AcceptedEvent, AuditEntry, NewDelivery, Note, ReplayQuery, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -27,7 +27,7 @@ pub struct Replayer {
     /// The subscriptions.
     pub directory: Arc<Directory>,
     /// What wakes the worker.
-    pub queue: Arc<Queue>,
+    pub board: Arc<Board>,
     /// Told when a replay was asked for.
     pub asked: Arc<Notify>,
     /// The time.
@@ -126,7 +126,7 @@ impl Replayer {
         };
         let made = moved.made.saturating_sub(replay.made);
         Metrics::count(&self.metrics.deliveries, "status", "pending", made);
-        self.queue.publish(woken);
+        self.board.wake(woken);
         if moved.status == ReplayStatus::Done {
             tracing::info!(replay.id = %replay.id, made = moved.made, "a replay is done");
         }
@@ -228,7 +228,7 @@ mod tests {
         async fn new(count: usize) -> Self {
             let folder = Folder::new();
             let url = format!("sqlite:{}", folder.path("test.db").display());
-            let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+            let store = store::embedded(&url, Vault::new(&[1; 32])).unwrap();
             let directory = Directory::load(&*store, Guard::default(), Defaults::default()).await.unwrap();
             let past = (0..count).map(|number| event(number, "contact.create", "blue"));
             let others = [event(0, "contact.create", "red"), event(0, "order.create", "blue")];
@@ -239,7 +239,7 @@ mod tests {
             let replayer = Replayer {
                 store,
                 directory: Arc::new(directory),
-                queue: Arc::default(),
+                board: Arc::default(),
                 asked: Arc::default(),
                 clock: Arc::new(ManualClock::at(start())),
                 metrics: Arc::default(),

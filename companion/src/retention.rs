@@ -112,7 +112,7 @@ mod tests {
     /// A store with more events than a chunk has, none of them wanted by anybody, and a clock.
     async fn bench(folder: &Folder) -> (Retention, Arc<ManualClock>) {
         let url = format!("sqlite:{}", folder.path("test.db").display());
-        let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+        let store = store::embedded(&url, Vault::new(&[1; 32])).unwrap();
         let event = |number: usize| Event {
             id: number.to_string(),
             source: "/test".into(),

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use crate::board::Board;
 use crate::clock::{Clock, Jumps};
 use crate::limits;
-use crate::queue::Queue;
 use crate::store::{EventQuery, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -18,7 +18,7 @@ pub struct Timekeeper {
     /// Where the due times are.
     pub store: Arc<dyn Store>,
     /// What wakes the worker.
-    pub queue: Arc<Queue>,
+    pub board: Arc<Board>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -34,7 +34,7 @@ impl Timekeeper {
     /// Where the store does not answer.
     pub async fn begin(
         store: Arc<dyn Store>,
-        queue: Arc<Queue>,
+        board: Arc<Board>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
@@ -42,7 +42,7 @@ impl Timekeeper {
         let (now, elapsed) = (clock.now(), clock.elapsed());
         let mut jumps = Jumps::since(newest.first().map_or(now, |newest| newest.accepted_at), elapsed);
         let back = jumps.back(now, elapsed);
-        let timekeeper = Self { store, queue, clock, metrics, jumps };
+        let timekeeper = Self { store, board, clock, metrics, jumps };
         if let Some(back) = back {
             timekeeper.put_right(back, now).await?;
         }
@@ -79,7 +79,7 @@ impl Timekeeper {
         let due = self.store.due().await?;
         let back_s = back.as_secs();
         tracing::warn!(back_s, deliveries, "the clock was set back; due times were brought back with it");
-        self.queue.publish(due.into_iter().map(|(subscription, _)| subscription));
+        self.board.wake(due.into_iter().map(|(subscription, _)| subscription));
         Ok(())
     }
 
@@ -110,7 +110,7 @@ mod tests {
     async fn due_again(accepted: Timestamp, due: Timestamp, now: Timestamp, set: Timestamp) -> Timestamp {
         let folder = Folder::new();
         let url = format!("sqlite:{}", folder.path("test.db").display());
-        let store = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+        let store = store::embedded(&url, Vault::new(&[1; 32])).unwrap();
         let event = |id: &str, deliveries| {
             let event = Event {
                 id: id.into(),
@@ -134,16 +134,16 @@ mod tests {
             lease: None,
         };
         store.accept(event("1", vec![delivery]), accepted).await.unwrap();
-        let (clock, queue) = (Arc::new(ManualClock::at(now)), Arc::new(Queue::default()));
+        let (clock, board) = (Arc::new(ManualClock::at(now)), Arc::new(Board::default()));
         let timekeeper =
-            Timekeeper::begin(store.clone(), queue.clone(), clock.clone(), Arc::default()).await.unwrap();
+            Timekeeper::begin(store.clone(), board.clone(), clock.clone(), Arc::default()).await.unwrap();
         store.accept(event("2", Vec::new()), now).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let set_clock = async {
             // Tokio's time is paused, so this takes none; the timekeeper has looked at the clock meanwhile.
             tokio::time::sleep(2 * limits::CLOCK_EVERY).await;
             clock.set(set);
-            assert!(queue.receive().await.woken.contains(&subscription));
+            assert!(board.receive().await.woken.contains(&subscription));
             stop.send(true).unwrap();
         };
         tokio::join!(timekeeper.run(stopped), set_clock);

@@ -68,7 +68,7 @@ pub(super) async fn redeliver(
     let note =
         Note { audit: Some(caller.audit("delivery.redeliver", id.as_str(), None, now)), ..Note::default() };
     let subscription = api.store.redeliver(id.clone(), note, now).await?;
-    api.queue.publish([subscription]);
+    api.board.wake([subscription]);
     Ok((StatusCode::ACCEPTED, Json(whole(&api, &id).await?)).into_response())
 }
 

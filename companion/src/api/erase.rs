@@ -85,7 +85,7 @@ async fn carry_out(api: &Api, what: Erasure, note: Note) -> Result<Counts, Store
         counts.events += erased.events;
         counts.deliveries += erased.deliveries;
         counts.attempts += erased.attempts;
-        api.queue.publish(erased.released);
+        api.board.wake(erased.released);
         next = erased.next;
     }
     counts.overwritten = api.store.finish_erasure().await?;

@@ -133,6 +133,7 @@ impl From<StoreError> for Problem {
                 "this Idempotency-Key was used before, for another request",
             )
             .with("idempotency-key", "must be new for each request"),
+            StoreError::Outdated => Self::busy("the subscriptions are changing; try again"),
             StoreError::Busy => Self::busy("more is being written than the disk takes; try again"),
             StoreError::Unavailable(source) => {
                 tracing::error!(error = format!("{source:#}"), "the store did not answer a request");

@@ -15,13 +15,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::keys::SigningKeys;
 use crate::limits;
-use crate::queue::Queue;
 use crate::sender::Sender;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -56,7 +56,7 @@ pub struct Api {
     /// The subscriptions.
     pub directory: Arc<Directory>,
     /// What wakes the worker.
-    pub queue: Arc<Queue>,
+    pub board: Arc<Board>,
     /// For pings.
     pub sender: Sender,
     /// On whose behalf receivers are asked, a DNS name.

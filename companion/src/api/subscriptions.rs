@@ -175,7 +175,7 @@ pub(super) async fn delete(
     let note = Note { audit, ..Note::default() };
     api.store.delete_subscription(id.clone(), note).await.map_err(named)?;
     change.remove();
-    api.queue.publish([id]);
+    api.board.wake([id]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -365,7 +365,7 @@ async fn write(api: &Api, next: Subscription, note: Note) -> Result<(), Problem>
     api.store.update_subscription(next.clone(), note).await.map_err(named)?;
     let id = next.id.clone();
     change.put(next);
-    api.queue.publish(wanted_by.into_iter().chain([id]));
+    api.board.wake(wanted_by.into_iter().chain([id]));
     Ok(())
 }
 

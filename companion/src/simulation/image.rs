@@ -16,7 +16,7 @@ pub(super) fn make(to: &Path) {
     static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let folder = Folder::in_memory();
         let (made, copy) = (format!("sqlite:{}", folder.path("made.db").display()), folder.path("copy.db"));
-        let store = store::connect(&made, Vault::new(&[7; 32])).unwrap();
+        let store = store::embedded(&made, Vault::new(&[7; 32])).unwrap();
         offline::backup(&made, &copy).unwrap();
         drop(store);
         fs::read(copy).unwrap()

@@ -14,9 +14,9 @@ use super::receivers::Receivers;
 use super::store::{Faulty, wait_for};
 use super::world::{World, WorldClock};
 use crate::assembly::Companion;
+use crate::board::Board;
 use crate::config::Settings;
 use crate::model::SubscriptionStatus;
-use crate::queue::Queue;
 use crate::sender::Sender;
 use crate::store::{self, Store, SubscriptionQuery};
 use crate::target::Guard;
@@ -57,7 +57,7 @@ pub(super) fn live(world: &Arc<World>) -> End {
 /// Opens the store; that of the life before may take a moment to let go of its file.
 pub(super) fn open(path: &Path) -> Arc<dyn Store> {
     loop {
-        match store::connect(&format!("sqlite:{}", path.display()), Vault::new(&[7; 32])) {
+        match store::embedded(&format!("sqlite:{}", path.display()), Vault::new(&[7; 32])) {
             Ok(store) => return store,
             Err(error) if format!("{error:#}").contains("in use") => std::thread::yield_now(),
             Err(error) => panic!("{error:#}"),
@@ -91,8 +91,8 @@ async fn run(world: &Arc<World>) -> End {
         return End::Stop;
     };
     promises_were_kept(world, &*inner);
-    let queue = std::mem::take(&mut companion.worker.queue);
-    tokio::spawn(forward(world.clone(), queue, companion.worker.queue.clone()));
+    let board = std::mem::take(&mut companion.worker.board);
+    tokio::spawn(forward(world.clone(), board, companion.worker.board.clone()));
     let (api, tasks) = companion.run();
     let client = Client::new(api, inner, world.clone());
     let settled = async {
@@ -131,7 +131,7 @@ fn promises_were_kept(world: &World, store: &dyn Store) {
 }
 
 /// Carries what the API publishes to the worker; loses some and repeats some.
-async fn forward(world: Arc<World>, from: Arc<Queue>, to: Arc<Queue>) {
+async fn forward(world: Arc<World>, from: Arc<Board>, to: Arc<Board>) {
     let drawn = |chance: u64| chance > 0 && !world.is_calm() && world.state().dice.percent(chance);
     let is_lost = || {
         let is_lost = drawn(world.plan.lost);
@@ -150,7 +150,7 @@ async fn forward(world: Arc<World>, from: Arc<Queue>, to: Arc<Queue>) {
             let pause = Duration::from_millis(world.state().dice.below(3_000));
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
-                to.publish(woken);
+                to.wake(woken);
             });
         }
         to.hand_over(arrived.ready, arrived.woken);

@@ -19,8 +19,8 @@ use crate::model::{
 };
 use crate::store::{
     Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, Erased, Erasure, EventQuery,
-    Housekeeping, NewDelivery, NewEvent, Note, Pruned, Recorded, ReplayQuery, Store, StoreError,
-    SubscriptionQuery, Unmatched, UnmatchedPlace,
+    Housekeeping, Named, NewDelivery, NewEvent, Note, Pruned, Recorded, ReplayQuery, Sharing, Store,
+    StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
 };
 
 /// The store of one life.
@@ -127,6 +127,7 @@ faulty! { Store:
     fn subscriptions(query: SubscriptionQuery) -> Vec<Subscription>;
     fn accept(events: Vec<NewEvent>, now: Timestamp) -> Vec<Acceptance>;
     fn claim(subscription: SubscriptionId, limit: usize, now: Timestamp, lease_until: Timestamp) -> Claims;
+    fn claim_named(ids: Vec<DeliveryId>, now: Timestamp, lease_until: Timestamp) -> Named;
     fn record(ended: Arc<Vec<Ended>>, now: Timestamp) -> Vec<Recorded>;
     fn release(claims: Vec<(DeliveryId, i64)>, now: Timestamp) -> ();
     fn release_all(now: Timestamp) -> usize;
@@ -156,6 +157,8 @@ faulty! { Store:
     fn replay(id: ReplayId) -> Replay;
     fn replay_ahead(id: ReplayId, limit: usize, most_pending: usize) -> (Vec<AcceptedEvent>, usize);
 }
+
+impl Sharing for Faulty {}
 
 faulty! { Housekeeping:
     fn first_kept(keep: u64) -> i64;

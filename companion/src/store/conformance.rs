@@ -78,7 +78,7 @@ fn ended(claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Ended {
 }
 
 fn open(folder: &Folder, key: u8) -> anyhow::Result<Arc<dyn Store>> {
-    connect(&format!("sqlite:{}", folder.path("test.db").display()), Vault::new(&[key; 32]))
+    embedded(&format!("sqlite:{}", folder.path("test.db").display()), Vault::new(&[key; 32]))
 }
 
 fn at(second: i64) -> Timestamp {
@@ -452,13 +452,13 @@ async fn a_store_that_cannot_be_used_says_why() {
     bench.store.create_subscription(subscription("sub_1"), Note::default()).await.unwrap();
     let error = |result: anyhow::Result<Arc<dyn Store>>| format!("{:#}", result.err().unwrap());
     assert!(error(open(&bench.folder, 1)).contains("in use by another process"));
-    assert!(error(connect("mysql://x", Vault::new(&[1; 32]))).contains("names no store"));
-    assert!(error(connect("sqlite:/no/such/folder/x.db", Vault::new(&[1; 32]))).contains("/no/such/folder"));
+    assert!(error(embedded("mysql://x", Vault::new(&[1; 32]))).contains("names no store"));
+    assert!(error(embedded("sqlite:/no/such/folder/x.db", Vault::new(&[1; 32]))).contains("/no/such/folder"));
 
     let newer = bench.folder.path("newer.db");
     rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert!(
-        error(connect(&format!("sqlite:{}", newer.display()), Vault::new(&[1; 32])))
+        error(embedded(&format!("sqlite:{}", newer.display()), Vault::new(&[1; 32])))
             .contains("version 99, newer")
     );
 }

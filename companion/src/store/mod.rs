@@ -20,10 +20,12 @@ use crate::vault::Vault;
 mod conformance;
 mod housekeeping;
 pub mod offline;
+mod sharing;
 mod sqlite;
 mod types;
 
 pub use housekeeping::{Erased, Erasure, Housekeeping};
+pub use sharing::{Sharing, Signal};
 pub use types::*;
 
 /// Why the store did not do what it was asked; variants are those that callers tell apart.
@@ -35,6 +37,9 @@ pub enum StoreError {
     /// Another change came first.
     #[error("changed by somebody else in the meantime")]
     Conflict,
+    /// What was asked rests on subscriptions that have changed meanwhile; nothing was written.
+    #[error("the subscriptions have changed")]
+    Outdated,
     /// The idempotency key was used before; nothing was written.
     #[error("this was asked for before")]
     Repeated {
@@ -53,7 +58,7 @@ pub enum StoreError {
 
 /// The truth, and the use cases on it.
 #[async_trait]
-pub trait Store: Housekeeping {
+pub trait Store: Housekeeping + Sharing {
     /// Adds a subscription. Durable when it returns.
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
     /// Writes a changed subscription over the revision before it (`revision - 1`); [`StoreError::Conflict`] where that
@@ -79,6 +84,18 @@ pub trait Store: Housekeeping {
     /// claimed already.
     async fn accept(&self, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Acceptance>, StoreError>;
 
+    /// As [`Store::accept`], of events that were matched with the subscriptions as they were at a version of
+    /// [`Sharing::version`]; [`StoreError::Outdated`] where that is no longer the current one. So no event accepted after
+    /// a subscription was made misses it, whichever process took either. A store with a single process needs no version.
+    async fn accept_as_of(
+        &self,
+        _version: i64,
+        events: Vec<NewEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        self.accept(events, now).await
+    }
+
     /// Leases up to `limit` due deliveries of a subscription until `lease_until`. No two claims hold the same delivery.
     async fn claim(
         &self,
@@ -87,6 +104,15 @@ pub trait Store: Housekeeping {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Claims, StoreError>;
+    /// Leases those of these deliveries that are due, as [`Store::claim`] does, where their subscriptions are on, have no
+    /// rate and no cap of their own, and do not fail; of the others that are due it names the subscriptions. What is not
+    /// due, is claimed or is not there is passed over.
+    async fn claim_named(
+        &self,
+        ids: Vec<DeliveryId>,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Named, StoreError>;
     /// Writes attempts and what they mean, and ends their leases, in one transaction; says of each what became of it. Where
     /// a delivery has ended, the next one of its resource is due.
     async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError>;
@@ -209,7 +235,15 @@ pub trait Store: Housekeeping {
 /// # Errors
 /// One sentence: an unknown scheme, a file that cannot be opened, a schema newer than this program, another process
 /// on the same file.
-pub fn connect(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn connect(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
+    embedded(url, vault)
+}
+
+/// As [`connect`], for a store that lives in this process alone.
+///
+/// # Errors
+/// See [`connect`].
+pub fn embedded(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
     match url.split_once(':') {
         Some(("sqlite", path)) if !path.is_empty() => {
             Ok(Arc::new(sqlite::SqliteStore::open(path.as_ref(), vault)?))

@@ -175,10 +175,20 @@ pub struct Claims {
     pub claimed: Vec<Claimed>,
     /// Whether more is due now than was asked for.
     pub more: bool,
-    /// When the earliest of the subscription's other pending deliveries is due, or its lease runs out.
+    /// When the earliest of the subscription's other pending deliveries is due, or its lease runs out. These leases do not
+    /// count: if every lane looked again at the end of its own, they all would at once, and the sweep finds it anyway.
     pub next_due_at: Option<Timestamp>,
     /// Since when every attempt of the subscription has failed.
     pub failing_since: Option<Timestamp>,
+}
+
+/// Answer to [`Store::claim_named`].
+#[derive(Debug, Default)]
+pub struct Named {
+    /// What is leased now, with whose it is.
+    pub claimed: Vec<(SubscriptionId, Claimed)>,
+    /// Subscriptions that have one of the others due; sorted, each once.
+    pub due: Vec<SubscriptionId>,
 }
 
 /// Answer to [`Store::record`].

@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::ahead::Ready;
+use crate::board::{Arrived, Board};
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::keys::SigningKeys;
 use crate::lanes::{Answer, Lanes, Source, Terms, Turn};
 use crate::limits;
 use crate::model::{DeliveryId, Subscription, SubscriptionId, SubscriptionStatus};
-use crate::queue::{Arrived, Queue};
 use crate::retry::later;
 use crate::sender::Transport;
 use crate::store::{Claimed, Claims, Store, StoreError};
@@ -42,7 +42,7 @@ pub struct Worker {
     /// The subscriptions.
     pub directory: Arc<Directory>,
     /// What wakes it.
-    pub queue: Arc<Queue>,
+    pub board: Arc<Board>,
     /// What it sends with.
     pub sender: Arc<dyn Transport>,
     /// What signs for subscriptions that want no shared secret.
@@ -87,7 +87,7 @@ impl Worker {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*stop.borrow() {
             // All of both, so that neither waits for the end of the other.
-            desk.take_up(self.queue.take());
+            desk.take_up(self.board.take());
             desk.take_in_all(&mut news);
             let now = self.clock.now();
             let next_timer = desk.lanes.tick(now);
@@ -97,7 +97,7 @@ impl Worker {
                 // An error means that nobody is left to say stop; that is a stop.
                 changed = stop.changed() => if changed.is_err() { break },
                 _ = sweep.tick() => drop(tokio::spawn(self.clone().sweep(desk.report.clone()))),
-                arrived = self.queue.receive() => desk.take_up(arrived),
+                arrived = self.board.receive() => desk.take_up(arrived),
                 Some(next) = news.recv() => desk.take_in(next),
                 () = until(next_timer, now) => {}
             }
@@ -173,7 +173,7 @@ impl Worker {
         let (id, reason) = (subscription.id.clone(), subscription.off_reason.clone());
         tracing::warn!(subscription.id = %id, reason, "a subscription was turned off");
         self.directory.put(subscription);
-        self.queue.publish([id]);
+        self.board.wake([id]);
     }
 
     /// Reads subscriptions again whose change had no certain end, once the store has done what it was asked before.
@@ -189,7 +189,7 @@ impl Worker {
                 Err(StoreError::NotFound) => change.remove(),
                 Err(error) => return Err(error),
             }
-            self.queue.publish([id]);
+            self.board.wake([id]);
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl Worker {
                 Ok(Some(subscription)) => {
                     change.give_up();
                     self.went_off(subscription);
-                    self.queue.publish(wanted_by);
+                    self.board.wake(wanted_by);
                 }
                 Err(error) => self.store_failed(&error, "a subscription was not turned off in time"),
             }
@@ -288,7 +288,7 @@ impl Desk {
         }
     }
 
-    /// Takes up what the queue brought.
+    /// Takes up what the board says.
     fn take_up(&mut self, arrived: Arrived) {
         arrived.woken.iter().for_each(|id| self.lanes.wake(id));
         for ready in arrived.ready {
@@ -331,7 +331,7 @@ impl Desk {
         let (worker, id) = (self.worker.clone(), id.clone());
         tokio::spawn(async move {
             worker.release(claims).await;
-            worker.queue.publish([id]);
+            worker.board.wake([id]);
         });
     }
 
@@ -354,7 +354,7 @@ impl Desk {
     async fn drain(mut self, mut news: mpsc::UnboundedReceiver<News>) {
         let deadline = Instant::now() + limits::DRAIN;
         self.worker.directory.stop_ahead();
-        let late = self.worker.queue.take();
+        let late = self.worker.board.take();
         self.take_up(late);
         let ids: Vec<_> = self.held.keys().cloned().collect();
         let held = ids.iter().flat_map(|id| self.take_held(id)).collect();

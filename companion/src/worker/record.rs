@@ -117,7 +117,7 @@ impl Worker {
             self.went_off(*subscription);
         }
         if !ended.note.news.is_empty() {
-            self.queue.publish(ended.note.wanted_by());
+            self.board.wake(ended.note.wanted_by());
         }
         self.ended(id, ended, now).or(released.then_some(now))
     }

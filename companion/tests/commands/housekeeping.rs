@@ -22,7 +22,7 @@ fn the_store_of_a_running_companion_is_copied_and_the_copy_holds_together() {
     let folder = folder("backup");
     let (live, copy) = (format!("sqlite:{folder}/live.db"), format!("{folder}/copy.db"));
     // Holds the lock that a running companion holds.
-    let _running = store::connect(&live, Vault::new(&[1; 32])).unwrap();
+    let _running = store::embedded(&live, Vault::new(&[1; 32])).unwrap();
     let printed = gatehook(&["backup", &copy, "--store", &live], "");
     assert!(printed.success, "{}", printed.err);
     assert!(printed.out.starts_with(&format!("{copy}: ")), "{}", printed.out);
@@ -35,14 +35,14 @@ fn the_store_of_a_running_companion_is_copied_and_the_copy_holds_together() {
         let printed = gatehook(&["integrity", "--store", store], "");
         assert!(printed.success && printed.out == format!("{store} holds together\n"), "{}", printed.out);
     }
-    store::connect(&format!("sqlite:{copy}"), Vault::new(&[1; 32])).unwrap();
+    store::embedded(&format!("sqlite:{copy}"), Vault::new(&[1; 32])).unwrap();
 }
 
 #[test]
 fn a_damaged_store_is_told_with_its_flaws_and_exit_code_1() {
     let folder = folder("integrity");
     let (url, path) = (format!("sqlite:{folder}/damaged.db"), format!("{folder}/damaged.db"));
-    drop(store::connect(&url, Vault::new(&[1; 32])).unwrap());
+    drop(store::embedded(&url, Vault::new(&[1; 32])).unwrap());
     // The writer's thread closes the database in its own time, and the log is gone then.
     while Path::new(&format!("{path}-wal")).exists() {
         std::thread::yield_now();

@@ -160,7 +160,7 @@ async fn accept(api: Arc<Api>, events: Vec<Event>, now: Timestamp) -> Result<Vec
         }
     }
     Metrics::count(&api.metrics.deliveries, "status", "pending", count as u64);
-    api.queue.hand_over(ready, woken);
+    api.board.hand_over(ready, woken);
     Ok(acceptances)
 }
 

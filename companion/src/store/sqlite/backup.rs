@@ -125,7 +125,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path("test.db");
         let url = format!("sqlite:{}", path.display());
-        let live = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+        let live = store::embedded(&url, Vault::new(&[1; 32])).unwrap();
         accept(&*live, 0).await;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let busy = live.clone();
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(copied.size, fs::metadata(&file).unwrap().len());
         let url = format!("sqlite:{}", file.display());
         assert_eq!(store::offline::integrity(&url).unwrap(), []);
-        let restored = store::connect(&url, Vault::new(&[1; 32])).unwrap();
+        let restored = store::embedded(&url, Vault::new(&[1; 32])).unwrap();
         let found =
             restored.events(EventQuery { limit: usize::MAX >> 1, ..Default::default() }).await.unwrap();
         assert_eq!(found.len() as u64, events);
@@ -167,7 +167,7 @@ mod tests {
         assert!(!file.exists());
         fs::remove_file(&database).unwrap();
         let url = format!("sqlite:{}", database.display());
-        drop(store::connect(&url, Vault::new(&[1; 32])).unwrap());
+        drop(store::embedded(&url, Vault::new(&[1; 32])).unwrap());
         fs::write(&file, "mine").unwrap();
         assert!(error(backup(&database, &file)).contains("overwrites nothing"));
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");

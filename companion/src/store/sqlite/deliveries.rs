@@ -5,12 +5,12 @@
 //! there, and becomes due when that one ends: however many wait behind a failing one, no claim looks at them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{events, micros, subscriptions, time};
 use crate::clock::random_token;
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
-use crate::store::{Claimed, Claims, DeliveryQuery, NewDelivery, StoreError};
+use crate::store::{Claimed, Claims, DeliveryQuery, Named, NewDelivery, StoreError};
 
 /// Bytes of events that one claim takes into memory; the rest waits for the next.
 const CLAIM_BYTES: usize = 4 << 20;
@@ -20,6 +20,10 @@ pub(super) const WAITING: i64 = i64::MAX;
 
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
                        e.id, e.source, e.type, e.subject";
+
+/// What a claim needs of a delivery, after [`events::COLUMNS`]; `d` is the table's name in the query.
+const CLAIMED: &str = "d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), \
+                       IIF(d.resource IS NULL, NULL, d.event_seq), d.key";
 
 /// Adds a delivery of the event `seq`.
 pub(super) fn create(
@@ -55,8 +59,7 @@ pub(super) fn claim(
     lease_until: Timestamp,
 ) -> Result<Claims, StoreError> {
     let sql = format!(
-        "SELECT {}, d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), IIF(d.resource IS NULL, NULL, d.event_seq), d.key \
-         FROM deliveries d JOIN events e ON e.seq = d.event_seq \
+        "SELECT {}, {CLAIMED} FROM deliveries d JOIN events e ON e.seq = d.event_seq \
          WHERE d.subscription_id = ?1 AND d.status = 'pending' AND d.due_at <= ?2 ORDER BY d.due_at LIMIT ?3",
         events::COLUMNS
     );
@@ -73,31 +76,73 @@ pub(super) fn claim(
                 more = true;
                 break;
             }
-            let event = events::read(row)?;
-            bytes += event.size();
-            claimed.push(Claimed {
-                id: DeliveryId(row.get(9)?),
-                claim: token,
-                attempt_count: row.get(10)?,
-                step: row.get(11)?,
-                began_at: time(row.get(12)?),
-                sequence: row.get(13)?,
-                event: event.into(),
-            });
+            let delivery = read_claimed(row, token)?;
+            bytes += delivery.event.size();
+            claimed.push(delivery);
             keys.push(row.get::<_, i64>(14)?);
         }
     }
+    lease(connection, &keys, token, lease_until)?;
+    let next = "SELECT due_at FROM deliveries WHERE subscription_id = ?1 AND status = 'pending' AND claim IS NOT ?2 \
+                ORDER BY due_at LIMIT 1";
+    let next = connection.prepare_cached(next)?.query_row((subscription.as_str(), token), |row| row.get(0));
+    let next_due_at = next.optional()?.filter(|at| *at != WAITING).map(time);
+    let failing_since = subscriptions::failing_since(connection, subscription)?;
+    Ok(Claims { claimed, more, next_due_at, failing_since })
+}
+
+pub(super) fn claim_named(
+    connection: &Connection,
+    ids: &[DeliveryId],
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<Named, StoreError> {
+    let sql = format!(
+        "SELECT {}, {CLAIMED}, d.subscription_id, IIF(s.status = 'on' AND s.failing_since IS NULL \
+           AND s.options ->> 'rate_limit' IS NULL AND s.options ->> 'max_in_flight' IS NULL, TRUE, FALSE) \
+         FROM deliveries d JOIN events e ON e.seq = d.event_seq LEFT JOIN subscriptions s ON s.id = d.subscription_id \
+         WHERE d.id = ?1 AND d.status = 'pending' AND d.due_at <= ?2",
+        events::COLUMNS
+    );
+    let token = random_token();
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut named = Named::default();
+    for id in ids {
+        let mut rows = select.query((id.as_str(), micros(now)))?;
+        let Some(row) = rows.next()? else { continue };
+        let subscription = SubscriptionId(row.get(15)?);
+        if !row.get::<_, bool>(16)? {
+            named.due.push(subscription);
+            continue;
+        }
+        named.claimed.push((subscription, read_claimed(row, token)?));
+        lease(connection, &[row.get(14)?], token, lease_until)?;
+    }
+    named.due.sort();
+    named.due.dedup();
+    Ok(named)
+}
+
+/// Reads [`events::COLUMNS`] and [`CLAIMED`].
+fn read_claimed(row: &Row<'_>, token: i64) -> Result<Claimed, StoreError> {
+    Ok(Claimed {
+        id: DeliveryId(row.get(9)?),
+        claim: token,
+        attempt_count: row.get(10)?,
+        step: row.get(11)?,
+        began_at: time(row.get(12)?),
+        sequence: row.get(13)?,
+        event: events::read(row)?.into(),
+    })
+}
+
+fn lease(connection: &Connection, keys: &[i64], token: i64, until: Timestamp) -> Result<(), StoreError> {
     let mut lease =
         connection.prepare_cached("UPDATE deliveries SET claim = ?2, due_at = ?3 WHERE key = ?1")?;
     for key in keys {
-        lease.execute((key, token, micros(lease_until)))?;
+        lease.execute((key, token, micros(until)))?;
     }
-    let earliest = "SELECT MIN(due_at) FROM deliveries WHERE subscription_id = ?1 AND status = 'pending'";
-    let next: Option<i64> =
-        connection.prepare_cached(earliest)?.query_row([subscription.as_str()], |row| row.get(0))?;
-    let next_due_at = next.filter(|at| *at != WAITING).map(time);
-    let failing_since = subscriptions::failing_since(connection, subscription)?;
-    Ok(Claims { claimed, more, next_due_at, failing_since })
+    Ok(())
 }
 
 pub(super) fn subscription_of(

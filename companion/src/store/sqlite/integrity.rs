@@ -115,7 +115,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path("test.db");
         let url = format!("sqlite:{}", path.display());
-        drop(store::connect(&url, Vault::new(&[1; 32])).unwrap());
+        drop(store::embedded(&url, Vault::new(&[1; 32])).unwrap());
         Connection::open(&path).unwrap().execute_batch(&format!("{SOUND}{damage}")).unwrap();
         let found = flaws(&path).unwrap();
         let found: Vec<_> = found.iter().map(|flaw| (flaw.flaw, flaw.at.as_str())).collect();
@@ -160,7 +160,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path("test.db");
         let url = format!("sqlite:{}", path.display());
-        drop(store::connect(&url, Vault::new(&[1; 32])).unwrap());
+        drop(store::embedded(&url, Vault::new(&[1; 32])).unwrap());
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(SOUND).unwrap();
         let page = "SELECT rootpage FROM sqlite_schema WHERE name = 'deliveries_by_event'";

@@ -16,8 +16,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, NewDelivery, NewEvent,
-    Note, Pruned, Recorded, ReplayQuery, Store, StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
+    Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Named, NewDelivery,
+    NewEvent, Note, Pruned, Recorded, ReplayQuery, Sharing, Store, StoreError, SubscriptionQuery, Unmatched,
+    UnmatchedPlace,
 };
 use crate::model::{
     Attempt, Delivery, DeliveryId, Replay, ReplayId, Shape, Subscription, SubscriptionId, Token,
@@ -176,6 +177,8 @@ impl Readers {
     }
 }
 
+impl Sharing for SqliteStore {}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
@@ -247,6 +250,17 @@ impl Store for SqliteStore {
         let claim = move |connection: &Connection| {
             deliveries::claim(connection, &subscription, limit, now, lease_until)
         };
+        self.writer.write(Durability::Written, claim).await
+    }
+
+    async fn claim_named(
+        &self,
+        ids: Vec<DeliveryId>,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Named, StoreError> {
+        let claim =
+            move |connection: &Connection| deliveries::claim_named(connection, &ids, now, lease_until);
         self.writer.write(Durability::Written, claim).await
     }
 

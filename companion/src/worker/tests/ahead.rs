@@ -21,7 +21,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(bench.worker.clone().run(stopped));
         bench.accept("first", &id).await;
-        bench.worker.queue.publish([id.clone()]);
+        bench.worker.board.wake([id.clone()]);
         receiver.received(1).await;
         let running = Self { bench, id, stop, task };
         until(async || running.is_open()).await;
@@ -39,7 +39,7 @@ impl Running {
             all.push(self.accept(&number.to_string(), lease).await);
         }
         let ids = all.iter().map(|ready| ready.claimed.id.clone()).collect();
-        self.bench.worker.queue.hand_over(all, []);
+        self.bench.worker.board.hand_over(all, []);
         ids
     }
 
@@ -118,7 +118,7 @@ async fn what_is_held_for_a_subscription_that_went_off_is_cancelled() {
     let (event, ready) = running.bench.worker.directory.address_ahead(event("2"), lease, now);
     running.bench.worker.directory.put(off);
     running.bench.worker.store.accept(vec![event], now).await.unwrap();
-    running.bench.worker.queue.hand_over(ready, []);
+    running.bench.worker.board.hand_over(ready, []);
     until(async || running.count(DeliveryStatus::Cancelled).await == 1).await;
     assert_eq!(receiver.received(1).await.len(), 1);
     running.stop().await;
@@ -144,7 +144,7 @@ async fn of_what_is_held_only_that_is_sent_whose_own_claim_lasts() {
     let then = later(running.bench.clock.now(), limits::ATTEMPT);
     let other = running.bench.worker.store.claim(running.id.clone(), 9, then, later(then, limits::LEASE));
     assert_eq!(other.await.unwrap().claimed.len(), 1);
-    running.bench.worker.queue.hand_over(held, []);
+    running.bench.worker.board.hand_over(held, []);
     until(async || running.count(DeliveryStatus::Delivered).await == 2).await;
     running.stop().await;
     assert_eq!(receiver.received(2).await.len(), 2, "what somebody else holds was sent");

@@ -27,7 +27,7 @@ async fn a_change_whose_end_nobody_heard_is_known_after_the_next_sweep() {
     assert_eq!(is_on(&bench, &id), Some(true));
     sweep(&bench).await;
     assert_eq!(is_on(&bench, &id), Some(false));
-    assert!(bench.worker.queue.take().woken.contains(&id), "what is pending is to be cancelled");
+    assert!(bench.worker.board.take().woken.contains(&id), "what is pending is to be cancelled");
     let change = bench.worker.directory.change(&id).await;
     bench.worker.store.delete_subscription(id.clone(), Note::default()).await.unwrap();
     drop(change);

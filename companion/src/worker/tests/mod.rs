@@ -32,14 +32,14 @@ impl Bench {
         let folder = Folder::new();
         let url = format!("sqlite:{}", folder.path("test.db").display());
         let vault = Vault::new(&[1; 32]);
-        let store = store::connect(&url, vault.clone()).unwrap();
+        let store = store::embedded(&url, vault.clone()).unwrap();
         let keys = Arc::new(SigningKeys::load(&*store, vault, start()).await.unwrap());
         let guard = Guard::new(&[allowed.parse().unwrap()]);
         let clock = Arc::new(ManualClock::at(start()));
         let worker = Worker {
             directory: Arc::new(Directory::load(&*store, guard.clone(), Defaults::default()).await.unwrap()),
             store,
-            queue: Arc::default(),
+            board: Arc::default(),
             sender: Arc::new(Sender::new(guard).unwrap()),
             keys,
             clock: clock.clone(),

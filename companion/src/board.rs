@@ -1,4 +1,4 @@
-//! Wakes the worker: which subscriptions have deliveries due, and which deliveries are claimed for it already.
+//! What this process's worker is told: which subscriptions have deliveries due, and which deliveries are claimed for it already.
 //!
 //! It may forget all of it: the database keeps the truth, and the sweep finds what was missed. Waking a subscription twice
 //! is waking it once, so the names are bounded by the subscriptions there are, and the deliveries by [`crate::ahead`].
@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use crate::ahead::Ready;
 use crate::model::SubscriptionId;
 
-/// The embedded queue, inside one process.
+/// Where the worker looks.
 #[derive(Default)]
-pub struct Queue {
+pub struct Board {
     waiting: Mutex<Arrived>,
     arrived: Notify,
 }
@@ -27,9 +27,9 @@ pub struct Arrived {
     pub ready: Vec<Ready>,
 }
 
-impl Queue {
+impl Board {
     /// Says that these have deliveries due.
-    pub fn publish(&self, subscriptions: impl IntoIterator<Item = SubscriptionId>) {
+    pub fn wake(&self, subscriptions: impl IntoIterator<Item = SubscriptionId>) {
         self.hand_over(Vec::new(), subscriptions);
     }
 
@@ -60,13 +60,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_published_before_anyone_waited_is_received_once() {
-        let queue = Queue::default();
+        let board = Board::default();
         let id = |name: &str| SubscriptionId(name.to_owned());
-        queue.publish([id("a"), id("b")]);
-        queue.publish([id("a")]);
-        let received: Vec<_> = queue.receive().await.woken.into_iter().collect();
+        board.wake([id("a"), id("b")]);
+        board.wake([id("a")]);
+        let received: Vec<_> = board.receive().await.woken.into_iter().collect();
         assert_eq!(received, [id("a"), id("b")]);
-        queue.publish([id("c")]);
-        assert_eq!(queue.receive().await.woken.len(), 1);
+        board.wake([id("c")]);
+        assert_eq!(board.receive().await.woken.len(), 1);
     }
 }
