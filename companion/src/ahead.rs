@@ -11,9 +11,10 @@ use jiff::Timestamp;
 
 use crate::limits;
 use crate::model::SubscriptionId;
+use crate::queue::Ticket;
 use crate::store::Claimed;
 
-/// A delivery that was claimed as it was accepted.
+/// A delivery that is claimed already: as it was accepted, or because a queue named it.
 #[derive(Debug)]
 pub struct Ready {
     /// Whose it is.
@@ -22,8 +23,10 @@ pub struct Ready {
     pub claimed: Claimed,
     /// When the claim ends.
     pub lease_until: Timestamp,
-    /// Keeps its room until it is sent.
-    pub place: Place,
+    /// Keeps its room until it is sent, where it was claimed as it was accepted.
+    pub place: Option<Place>,
+    /// The message that named it, where one did.
+    pub ticket: Option<Ticket>,
 }
 
 /// Whether one subscription's deliveries may be claimed ahead, and how many wait to be sent.

@@ -12,13 +12,16 @@ use tokio::task::JoinHandle;
 use crate::api::{self, Access, Api, TokenHash};
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::config::{Hidden, Settings};
+use crate::config::{Hidden, Role, Settings};
+use crate::courier::Courier;
 use crate::directory::{Defaults, Directory};
 use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::keys::SigningKeys;
 use crate::limits;
+use crate::queue::Queue;
 use crate::replayer::Replayer;
+use crate::replica::{Replica, StoreClock};
 use crate::retention::Retention;
 use crate::sender::{Sender, Transport};
 use crate::store::{Note, Store, StoreError};
@@ -35,6 +38,10 @@ pub(crate) struct Companion {
     retention: Retention,
     replayer: Replayer,
     timekeeper: Timekeeper,
+    replica: Arc<Replica>,
+    courier: Option<Courier>,
+    queue: Option<Arc<dyn Queue>>,
+    role: Role,
     stopped: watch::Receiver<bool>,
 }
 
@@ -49,13 +56,21 @@ impl Companion {
         store: Arc<dyn Store>,
         sender: Sender,
         transport: Arc<dyn Transport>,
+        queue: Option<Arc<dyn Queue>>,
         clock: Arc<dyn Clock>,
         stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            store.is_shared() || (settings.role == Role::All && queue.is_none()),
+            "--role and --queue are for several processes, and --store is of a single one; use postgres://…"
+        );
+        let own = Arc::new(StoreClock::new(clock));
+        own.follow(&*store).await?;
+        let clock: Arc<dyn Clock> = own.clone();
         let vault = settings.vault()?;
         check_key(&*store, &vault).await?;
         let keys = Arc::new(SigningKeys::load(&*store, vault, clock.now()).await?);
-        let access = access(settings, &*store).await?;
+        let access = Arc::new(access(settings, &*store).await?);
         let released = store.release_all(clock.now()).await?;
         let directory = Arc::new(directory(settings, &*store).await?);
         tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
@@ -70,6 +85,22 @@ impl Companion {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
+        let replica = Arc::new(Replica {
+            store: store.clone(),
+            directory: directory.clone(),
+            access: access.clone(),
+            keys: keys.clone(),
+            board: board.clone(),
+            clock: own,
+            metrics: metrics.clone(),
+        });
+        let courier = queue.clone().map(|queue| Courier {
+            store: store.clone(),
+            queue,
+            board: board.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        });
         let retention = Retention {
             store: store.clone(),
             keep: settings.retention,
@@ -103,25 +134,50 @@ impl Companion {
             metrics,
             keys,
             access,
+            queue: queue.clone(),
+            replica: replica.clone(),
             feed,
             replays,
             ingest_room,
             disk,
         };
-        Ok(Self { api, worker, retention, replayer, timekeeper, stopped })
+        Ok(Self {
+            api,
+            worker,
+            retention,
+            replayer,
+            timekeeper,
+            replica,
+            courier,
+            queue,
+            role: settings.role,
+            stopped,
+        })
     }
 
     /// Sets the parts to work; returns the API, which nobody serves yet.
     pub(crate) fn run(self) -> (Arc<Api>, Vec<JoinHandle<()>>) {
         let stopped = self.stopped;
-        let tasks = vec![
-            tokio::spawn(Arc::new(self.worker).run(stopped.clone())),
-            tokio::spawn(self.replayer.run(stopped.clone())),
-            tokio::spawn(self.timekeeper.run(stopped.clone())),
-            tokio::spawn(self.retention.run(stopped)),
-        ];
+        let mut tasks = vec![tokio::spawn(self.replica.clone().run(stopped.clone()))];
+        if self.role == Role::Api {
+            tasks.push(tokio::spawn(self.replica.announce(stopped.clone())));
+        } else {
+            tasks.push(tokio::spawn(Arc::new(self.worker).run(stopped.clone())));
+            tasks.push(tokio::spawn(self.replayer.run(stopped.clone())));
+            tasks.push(tokio::spawn(self.timekeeper.run(stopped.clone())));
+            tasks.push(tokio::spawn(self.retention.run(stopped.clone())));
+            tasks.extend(self.courier.map(|courier| tokio::spawn(courier.run(stopped.clone()))));
+        }
+        tasks.extend(self.queue.map(|queue| tokio::spawn(close(queue, stopped))));
         (Arc::new(self.api), tasks)
     }
+}
+
+/// Has a queue sent what waits to be sent once everything ends.
+async fn close(queue: Arc<dyn Queue>, mut stopped: watch::Receiver<bool>) {
+    // An error means that nobody is left to say stop; that is a stop.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    queue.close().await;
 }
 
 /// Who may call: the tokens that are set, or that were made at the first start, and those of the store.

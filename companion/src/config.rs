@@ -27,9 +27,17 @@ pub struct Settings {
     #[arg(long, env = "GATEHOOK_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Where subscriptions, events and deliveries are kept: sqlite:PATH
+    /// Where subscriptions, events and deliveries are kept: sqlite:PATH, or postgres://… for several processes
     #[arg(long, env = "GATEHOOK_STORE", default_value = "sqlite:gatehook.db")]
     pub store: String,
+
+    /// What wakes the workers of several processes: embedded:, amqp://… (RabbitMQ), sqs://… (Amazon SQS)
+    #[arg(long, env = "GATEHOOK_QUEUE", default_value = "embedded:")]
+    pub queue: String,
+
+    /// What this process does; `api` and `worker` need a store that several processes share
+    #[arg(long, env = "GATEHOOK_ROLE", value_enum, default_value = "all")]
+    pub role: Role,
 
     /// Bearer token of the admin API; without one, one is made and printed at the first start
     #[arg(long, env = "GATEHOOK_ADMIN_TOKEN", hide_env_values = true)]
@@ -74,6 +82,17 @@ pub struct Settings {
     /// are still delivered; 0B for none
     #[arg(long, env = "GATEHOOK_MIN_FREE_DISK", default_value = "64MiB", value_parser = disk::size)]
     pub min_free_disk: u64,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Both.
+    All,
+    /// Takes events and serves the API; delivers nothing.
+    Api,
+    /// Delivers; of the API it serves what operators ask of a process: /healthz, /readyz, /metrics.
+    Worker,
 }
 
 fn api_url(text: &str) -> Result<Url, String> {

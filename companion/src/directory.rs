@@ -4,6 +4,7 @@
 //! [`Directory::put`]s the result. Older revisions are ignored, so the order of two puts does not matter.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{self, AtomicI64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hyper::Uri;
@@ -49,6 +50,7 @@ pub struct Entry {
     pub(crate) terms: Terms,
     /// Whether its deliveries may be claimed as they are accepted.
     pub ahead: Arc<Ahead>,
+    may_be_claimed_ahead: bool,
     patterns: Vec<Pattern>,
     condition: Option<Condition>,
 }
@@ -87,7 +89,7 @@ impl Entry {
         lease: Lease,
         now: Timestamp,
     ) -> Option<Ready> {
-        if delivery.resource.is_some() || delivery.due_at > now || self.terms.rate.is_some() {
+        if delivery.resource.is_some() || delivery.due_at > now || !self.may_be_claimed_ahead {
             return None;
         }
         let place = self.ahead.place(event.size())?;
@@ -102,7 +104,7 @@ impl Entry {
             event: event.clone(),
         };
         let subscription = self.subscription.id.clone();
-        Some(Ready { subscription, claimed, lease_until: lease.until, place })
+        Some(Ready { subscription, claimed, lease_until: lease.until, place: Some(place), ticket: None })
     }
 }
 
@@ -124,6 +126,8 @@ pub struct Directory {
     changes: tokio::sync::Mutex<()>,
     doubtful: Mutex<BTreeSet<SubscriptionId>>,
     ahead: Arc<ahead::All>,
+    is_shared: bool,
+    version: AtomicI64,
 }
 
 /// A change under way. Where it ends in any other way than by one of its methods, because the store failed or the caller
@@ -183,7 +187,8 @@ impl Directory {
         let Defaults { retry, base_url } = defaults;
         let changes = tokio::sync::Mutex::default();
         let (inner, doubtful, ahead) = (RwLock::default(), Mutex::default(), Arc::default());
-        let directory = Self { guard, retry, base_url, inner, changes, doubtful, ahead };
+        let (is_shared, version) = (store.is_shared(), AtomicI64::new(store.version().await?));
+        let directory = Self { guard, retry, base_url, inner, changes, doubtful, ahead, is_shared, version };
         let mut after = None;
         loop {
             let page =
@@ -196,6 +201,42 @@ impl Directory {
                 directory.put(subscription);
             }
         }
+    }
+
+    /// The store's version that this is a copy of, at least.
+    pub fn version(&self) -> i64 {
+        self.version.load(atomic::Ordering::Acquire)
+    }
+
+    /// Reads again what is not as the store has it, which is of `version` at least; returns which those were. Changes of
+    /// this process wait meanwhile.
+    ///
+    /// # Errors
+    /// Where the store does not answer; what was read by then stays.
+    pub async fn catch_up(&self, store: &dyn Store, version: i64) -> Result<Vec<SubscriptionId>, StoreError> {
+        let _turn = self.changes.lock().await;
+        let revisions: HashMap<SubscriptionId, i64> = store.revisions().await?.into_iter().collect();
+        let known: HashMap<SubscriptionId, i64> = {
+            let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+            let entries = inner.entries.iter();
+            entries.map(|(id, entry)| (id.clone(), entry.subscription.revision)).collect()
+        };
+        let gone = known.keys().filter(|id| !revisions.contains_key(*id)).cloned();
+        let mut changed: Vec<SubscriptionId> = gone.collect();
+        changed.iter().for_each(|id| self.remove(id));
+        for (id, revision) in revisions {
+            if known.get(&id).is_some_and(|known| *known >= revision) {
+                continue;
+            }
+            match store.subscription(&id).await {
+                Ok(subscription) => self.put(subscription),
+                Err(StoreError::NotFound) => self.remove(&id),
+                Err(error) => return Err(error),
+            }
+            changed.push(id);
+        }
+        self.version.fetch_max(version, atomic::Ordering::AcqRel);
+        Ok(changed)
     }
 
     /// Begins a change of a subscription in the store and here; changes do not overtake each other.
@@ -240,6 +281,9 @@ impl Directory {
             max_in_flight: subscription.options.max_in_flight.unwrap_or(limits::IN_FLIGHT),
             rate: subscription.options.rate_limit.as_deref().and_then(|rate| rate.parse().ok()),
         };
+        // Among several processes only the store knows how many attempts are under way.
+        let is_capped = self.is_shared && subscription.options.max_in_flight.is_some();
+        let may_be_claimed_ahead = terms.rate.is_none() && !is_capped;
         let condition = subscription.options.condition.as_ref();
         let condition = condition.map(|value| Condition::parse(value).unwrap_or_else(|_| Condition::never()));
         let wanted = Wanted::of(subscription.format, &subscription.options, self.base_url.as_deref());
@@ -255,6 +299,7 @@ impl Directory {
             access,
             retry,
             terms,
+            may_be_claimed_ahead,
             patterns,
             condition,
         });
@@ -293,8 +338,7 @@ impl Directory {
     }
 
     /// As [`Directory::address`], and what of it is claimed with `lease` for the worker of this process.
-    pub fn address_ahead(&self, event: Event, lease: Lease, now: Timestamp) -> (NewEvent, Vec<Ready>) {
-        let event = Arc::new(event);
+    pub fn address_ahead(&self, event: Arc<Event>, lease: Lease, now: Timestamp) -> (NewEvent, Vec<Ready>) {
         let wanted_by = self.wanted_by(&event, now);
         let (mut deliveries, mut ready) = (Vec::with_capacity(wanted_by.len()), Vec::new());
         for entry in wanted_by {

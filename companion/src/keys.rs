@@ -135,6 +135,17 @@ impl SigningKeys {
         Ok(keys)
     }
 
+    /// Reads the keys of the store again.
+    ///
+    /// # Errors
+    /// A store that does not answer, a key that does not open them.
+    pub async fn reload(&self, store: &dyn Store) -> anyhow::Result<()> {
+        let _change = self.changes.lock().await;
+        let sealed = store.meta(NAME, None).await?.unwrap_or_default();
+        let plain = self.vault.open(NAME, &sealed)?;
+        self.put(serde_json::from_slice(&plain).context("the signing keys are damaged")?)
+    }
+
     /// The keys, newest first; some may have expired.
     pub fn all(&self) -> Arc<[KeyPair]> {
         self.pairs.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -131,6 +131,11 @@ impl Lanes {
         self.lanes.get(id).is_none_or(|lane| !lane.due && lane.failures == 0 && lane.paused_until.is_none())
     }
 
+    /// Whether its receiver has failed and has not answered since.
+    pub(crate) fn is_failing(&self, id: &SubscriptionId) -> bool {
+        self.lanes.get(id).is_some_and(|lane| lane.failures > 0 || lane.paused_until.is_some())
+    }
+
     /// The subscription will have something due then.
     pub(crate) fn wake_at(&mut self, id: &SubscriptionId, at: Timestamp) {
         let lane = self.lane(id);

@@ -33,10 +33,12 @@ pub mod vault;
 // The truth, and what is known of it in memory.
 pub mod ahead;
 pub mod board;
+pub mod courier;
 pub mod directory;
 pub mod feed;
 pub mod queue;
 pub mod replayer;
+pub mod replica;
 pub mod retention;
 pub mod store;
 pub mod timekeeper;
@@ -64,7 +66,7 @@ mod testing;
 
 use assembly::Companion;
 use clock::Clock;
-use config::Settings;
+use config::{Role, Settings};
 use sender::Sender;
 use target::Guard;
 
@@ -102,10 +104,13 @@ pub async fn start(
     let sender = Sender::trusting(Guard::new(&settings.allow_targets), &settings.roots()?)?;
     let (stop, stopped) = watch::channel(false);
     let transport = Arc::new(sender.clone());
-    let companion = Companion::assemble(settings, store, sender, transport, clock, stopped.clone()).await?;
+    let queue = queue::connect(&settings.queue).await.context("--queue")?;
+    let companion =
+        Companion::assemble(settings, store, sender, transport, queue, clock, stopped.clone()).await?;
     let address = listener.local_addr().context("the listener has no address")?;
     let (api, mut tasks) = companion.run();
-    tasks.push(tokio::spawn(server::run(listener, api::router(api), stopped)));
+    let router = if settings.role == Role::Worker { api::of_worker(api) } else { api::router(api) };
+    tasks.push(tokio::spawn(server::run(listener, router, stopped)));
     tracing::info!(%address, "listening");
     Ok(Running { address, stop, tasks })
 }

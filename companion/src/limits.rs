@@ -273,3 +273,8 @@ pub const CALLS: usize = 200;
 pub const CALLS_HELD: usize = 1_000;
 /// Ids that wait to be sent to a queue; while it is away more are left to the sweep.
 pub const CALLS_WAITING: usize = 10_000;
+/// How often a process on a shared store asks for its version and its clock; it is told of changes at once, unless the
+/// message gets lost.
+pub const VERSION_EVERY: Duration = Duration::from_secs(2);
+/// Times that events are matched anew because the subscriptions have changed meanwhile.
+pub const MATCHINGS: usize = 20;

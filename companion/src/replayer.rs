@@ -49,6 +49,8 @@ impl Replayer {
             tokio::select! {
                 biased;
                 () = self.asked.notified(), if !busy => busy = true,
+                // Another process may have been asked.
+                () = tokio::time::sleep(limits::VERSION_EVERY), if !busy && self.store.is_shared() => busy = true,
                 _ = turns.tick(), if busy => {
                     busy = self.turn(&mut credits).await.unwrap_or_else(|error| {
                         self.metrics.store_errors.inc();
@@ -64,6 +66,9 @@ impl Replayer {
 
     /// Gives each running replay its turn; says whether any still runs.
     async fn turn(&self, credits: &mut Credits) -> Result<bool, StoreError> {
+        if !self.store.leads().await? {
+            return Ok(false);
+        }
         let query = ReplayQuery {
             status: Some(ReplayStatus::Running),
             limit: limits::REPLAYS,

@@ -49,6 +49,9 @@ impl Retention {
     async fn prune(&self, stop: &watch::Receiver<bool>) {
         let before = earlier(self.clock.now(), self.keep);
         let pruned = async {
+            if !self.store.leads().await? {
+                return Ok(());
+            }
             self.prune_events(stop, before).await?;
             self.prune_log(stop, before).await
         };

@@ -36,6 +36,10 @@ pub struct Metrics {
     pub breakers_open: Gauge<i64, AtomicI64>,
     /// `gatehook_subscriptions`.
     pub subscriptions: Gauge<i64, AtomicI64>,
+    /// `gatehook_queue_up`: whether the queue between processes is there; 0 where there is none.
+    pub queue_up: Gauge<i64, AtomicI64>,
+    /// `gatehook_queue_forgotten`: deliveries that a queue was not told of since the start, and the sweep finds.
+    pub queue_forgotten: Gauge<i64, AtomicI64>,
     /// `gatehook_pruned_total{kind}`: events and deliveries forgotten by age.
     pub pruned: Words,
     /// `gatehook_disk_refusals_total`: requests with events that were refused because the disk was nearly full.
@@ -58,6 +62,8 @@ impl Default for Metrics {
             streams: Gauge::default(),
             breakers_open: Gauge::default(),
             subscriptions: Gauge::default(),
+            queue_up: Gauge::default(),
+            queue_forgotten: Gauge::default(),
             pruned: Words::default(),
             disk_refusals: Counter::default(),
             store_errors: Counter::default(),
@@ -80,6 +86,12 @@ impl Default for Metrics {
             metrics.breakers_open.clone(),
         );
         registry.register("subscriptions", "Subscriptions, on and off", metrics.subscriptions.clone());
+        registry.register("queue_up", "Whether the queue is there", metrics.queue_up.clone());
+        registry.register(
+            "queue_forgotten",
+            "Deliveries that the queue was not told of",
+            metrics.queue_forgotten.clone(),
+        );
         registry.register("pruned", "Events and deliveries forgotten by age", metrics.pruned.clone());
         registry.register(
             "disk_refusals",

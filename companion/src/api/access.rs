@@ -76,6 +76,16 @@ impl Access {
         Ok(access)
     }
 
+    /// Reads the tokens of the store again.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let tokens = store.tokens().await?.into_iter().map(|token| (TokenHash(token.hash), token));
+        *self.made.write().unwrap_or_else(PoisonError::into_inner) = tokens.collect();
+        Ok(())
+    }
+
     /// Takes a token in.
     pub(crate) fn put(&self, token: Token) {
         let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);

@@ -68,7 +68,10 @@ pub(super) async fn redeliver(
     let note =
         Note { audit: Some(caller.audit("delivery.redeliver", id.as_str(), None, now)), ..Note::default() };
     let subscription = api.store.redeliver(id.clone(), note, now).await?;
-    api.board.wake([subscription]);
+    match &api.queue {
+        Some(queue) => queue.publish(vec![id.clone()]),
+        None => api.board.wake([subscription]),
+    }
     Ok((StatusCode::ACCEPTED, Json(whole(&api, &id).await?)).into_response())
 }
 

@@ -22,6 +22,8 @@ use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::keys::SigningKeys;
 use crate::limits;
+use crate::queue::Queue;
+use crate::replica::Replica;
 use crate::sender::Sender;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -68,7 +70,11 @@ pub struct Api {
     /// What signs for subscriptions that want no shared secret.
     pub keys: Arc<SigningKeys>,
     /// Who may do what.
-    pub access: Access,
+    pub access: Arc<Access>,
+    /// What wakes the workers of other processes, where something does.
+    pub queue: Option<Arc<dyn Queue>>,
+    /// Keeps this process's copies as the store has them.
+    pub replica: Arc<Replica>,
     /// What those watch who follow events.
     pub feed: Feed,
     /// Told when a replay was asked for.
@@ -121,19 +127,31 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/events", post(events::ingest))
         .route("/v1/unmatched", post(unmatched::report))
         .layer(from_fn_with_state(api.clone(), require_ingest));
+    let router = operators()
+        .route("/.well-known/jwks.json", get(keys::jwks))
+        .route("/openapi.json", get(openapi::openapi))
+        .merge(admin)
+        .merge(ingest);
+    refusing(router).with_state(api)
+}
+
+/// What a process serves that only delivers.
+pub fn of_worker(api: Arc<Api>) -> Router {
+    refusing(operators()).with_state(api)
+}
+
+fn operators() -> Router<Arc<Api>> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/.well-known/jwks.json", get(keys::jwks))
-        .route("/openapi.json", get(openapi::openapi))
-        .merge(admin)
-        .merge(ingest)
-        .fallback(|| async { Problem::not_found("route") })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not a method of this route")
-        })
-        .with_state(api)
+}
+
+/// Answers what is no route, or no method of it.
+fn refusing(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
+    router.fallback(|| async { Problem::not_found("route") }).method_not_allowed_fallback(|| async {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not a method of this route")
+    })
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
@@ -148,6 +166,10 @@ async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
     api.metrics.streams.set(i64::try_from(api.feed.streams()).unwrap_or(i64::MAX));
+    if let Some(queue) = &api.queue {
+        api.metrics.queue_up.set(queue.is_up().into());
+        api.metrics.queue_forgotten.set(i64::try_from(queue.forgotten()).unwrap_or(i64::MAX));
+    }
     api.metrics.subscriptions.set(i64::try_from(api.directory.count()).unwrap_or(i64::MAX));
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, media_type)], api.metrics.text()).into_response()

@@ -84,7 +84,8 @@ async fn run(world: &Arc<World>) -> End {
     let clock = Arc::new(WorldClock(world.clone()));
     let transport = Arc::new(Receivers(world.clone()));
     let settings = settings(world);
-    let assembled = Companion::assemble(&settings, store, SENDER.clone(), transport, clock, stopped).await;
+    let assembled =
+        Companion::assemble(&settings, store, SENDER.clone(), transport, None, clock, stopped).await;
     let Ok(mut companion) = assembled else {
         // A start that the store refuses is tried again, as a supervisor would.
         tokio::time::sleep(Duration::from_secs(1)).await;

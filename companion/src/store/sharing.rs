@@ -26,6 +26,11 @@ pub trait Sharing: Send + Sync {
     fn is_shared(&self) -> bool {
         false
     }
+    /// Whether this process is the one that does what only one should do at a time: replays, pruning. Another one follows when
+    /// it ends. A store may have two for a moment; what they do is then done twice, which only costs time.
+    async fn leads(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
     /// Grows with every change of subscriptions (but for `failing_since`), tokens and signing keys, in its transaction.
     async fn version(&self) -> Result<i64, StoreError> {
         Ok(0)

@@ -15,6 +15,7 @@ use crate::matcher::may_see;
 use crate::model::{Attempt, Outcome, SubscriptionId};
 use crate::news;
 use crate::parcel::parcel;
+use crate::queue::Ticket;
 use crate::retry::{Progress, Verdict, later};
 use crate::store::{Claimed, Ended, Health, Note};
 use crate::telemetry::Metrics;
@@ -33,6 +34,8 @@ pub(super) struct Attempted {
     /// When the receiver wants the next attempt at the earliest.
     pub(super) not_before: Option<Timestamp>,
     pub(super) ended_at: Timestamp,
+    /// The message that named the delivery; settled once this is recorded.
+    pub(super) ticket: Option<Ticket>,
 }
 
 impl Worker {
@@ -78,7 +81,7 @@ impl Worker {
         let bytes = claimed.event.size();
         let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
         let ended = Ended { id: claimed.id, claim: claimed.claim, attempt, verdict, health, note };
-        Attempted { subscription: id, bytes, ended, answer: said, not_before, ended_at: now }
+        Attempted { subscription: id, bytes, ended, answer: said, not_before, ended_at: now, ticket: None }
     }
 
     async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, Bytes) {
@@ -106,7 +109,15 @@ impl Worker {
         let (verdict, health, note) = (Verdict::Cancelled(reason), Health::Same, Note::default());
         let bytes = claimed.event.size();
         let ended = Ended { id: claimed.id, claim: claimed.claim, attempt, verdict, health, note };
-        Attempted { subscription, bytes, ended, answer: Answer::Refused, not_before: None, ended_at: now }
+        Attempted {
+            subscription,
+            bytes,
+            ended,
+            answer: Answer::Refused,
+            not_before: None,
+            ended_at: now,
+            ticket: None,
+        }
     }
 
     /// What is told of a verdict that ends more than an attempt.

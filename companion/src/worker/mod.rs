@@ -4,7 +4,7 @@
 //! under a lease before it is sent, so a crash at any point leaves it to be sent again, never lost. An attempt whose
 //! record the store refuses is sent again too: at least once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::keys::SigningKeys;
 use crate::lanes::{Answer, Lanes, Source, Terms, Turn};
 use crate::limits;
 use crate::model::{DeliveryId, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::queue::Ticket;
 use crate::retry::later;
 use crate::sender::Transport;
 use crate::store::{Claimed, Claims, Store, StoreError};
@@ -261,7 +262,7 @@ impl Desk {
                     self.worker.directory.get(&id).inspect(|entry| entry.ahead.open());
                 }
                 for delivery in claimed {
-                    self.attempt(id.clone(), delivery, failing_since);
+                    self.attempt(id.clone(), delivery, failing_since, None);
                 }
             }
             News::Attempted(attempted) => {
@@ -291,10 +292,16 @@ impl Desk {
     /// Takes up what the board says.
     fn take_up(&mut self, arrived: Arrived) {
         arrived.woken.iter().for_each(|id| self.lanes.wake(id));
+        let mut failing = BTreeSet::new();
         for ready in arrived.ready {
+            // A queue knows nothing of receivers.
+            if ready.ticket.is_some() && self.lanes.is_failing(&ready.subscription) {
+                failing.insert(ready.subscription.clone());
+            }
             self.lanes.hold(&ready.subscription, 1);
             self.held.entry(ready.subscription.clone()).or_default().push_back(ready);
         }
+        failing.iter().for_each(|id| self.give_back(id));
     }
 
     /// Sends deliveries that were claimed ahead; none where their lease may not last, or nothing is to be sent any more.
@@ -312,8 +319,8 @@ impl Desk {
             self.close_ahead(id);
             self.give_back(id);
         }
-        for Ready { claimed, .. } in ready {
-            self.attempt(id.clone(), claimed, None);
+        for Ready { claimed, ticket, .. } in ready {
+            self.attempt(id.clone(), claimed, None, ticket);
         }
     }
 
@@ -342,10 +349,17 @@ impl Desk {
     }
 
     /// Begins an attempt of a claimed delivery.
-    fn attempt(&self, id: SubscriptionId, delivery: Claimed, failing_since: Option<Timestamp>) {
+    fn attempt(
+        &self,
+        id: SubscriptionId,
+        delivery: Claimed,
+        failing_since: Option<Timestamp>,
+        ticket: Option<Ticket>,
+    ) {
         let (worker, report) = (self.worker.clone(), self.report.clone());
         tokio::spawn(async move {
-            let attempted = worker.deliver(id, delivery, failing_since).await;
+            let mut attempted = worker.deliver(id, delivery, failing_since).await;
+            attempted.ticket = ticket;
             let _ = report.send(News::Attempted(Box::new(attempted)));
         });
     }
@@ -359,6 +373,10 @@ impl Desk {
         let ids: Vec<_> = self.held.keys().cloned().collect();
         let held = ids.iter().flat_map(|id| self.take_held(id)).collect();
         self.worker.release(held).await;
+        // Other processes may send them at once.
+        if let Err(error) = self.worker.store.announce(ids).await {
+            self.worker.store_failed(&error, "other workers were not told; their sweep finds it");
+        }
         while self.lanes.is_busy()
             && let Ok(Some(next)) = tokio::time::timeout_at(deadline, news.recv()).await
         {

@@ -55,8 +55,11 @@ impl Worker {
     pub(super) async fn record(&self, batch: Vec<Attempted>) -> Vec<Finished> {
         let now = self.clock.now();
         let (mut ended, mut lanes) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Attempted { subscription: id, bytes, ended: end, .. } in batch {
+        // Kept until the record is written, or is known to have failed.
+        let mut tickets = Vec::new();
+        for Attempted { subscription: id, bytes, ended: end, ticket, .. } in batch {
             ended.push(end);
+            tickets.extend(ticket);
             lanes.push(Finished { id, bytes, retry_at: None });
         }
         let ended = Arc::new(ended);

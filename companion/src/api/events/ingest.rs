@@ -19,7 +19,7 @@ use crate::ahead::Ready;
 use crate::clock::random_token;
 use crate::cloudevents::{self, Refusal};
 use crate::limits;
-use crate::model::Event;
+use crate::model::{DeliveryId, Event, SubscriptionId};
 use crate::retry::later;
 use crate::store::{Acceptance, Lease, NewEvent, StoreError};
 use crate::telemetry::Metrics;
@@ -136,32 +136,71 @@ fn is_traceparent(text: &str) -> bool {
         && parts[1..3].iter().all(|part| is_id(part))
 }
 
-/// Writes events and their deliveries, and hands these to the worker.
+/// Writes events and their deliveries, and hands these to the worker. They are matched anew where the subscriptions have
+/// changed in the store meanwhile.
 async fn accept(api: Arc<Api>, events: Vec<Event>, now: Timestamp) -> Result<Vec<Acceptance>, StoreError> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let lease = Lease { claim: random_token(), until: later(now, limits::LEASE) };
-    let addressed = events.into_iter().map(|event| api.directory.address_ahead(event, lease, now));
-    let (events, ahead): (Vec<NewEvent>, Vec<Vec<Ready>>) = addressed.unzip();
-    let (mut wake, mut count) = (Vec::with_capacity(events.len()), 0);
-    for event in &events {
-        let due = event.deliveries.iter().filter(|delivery| delivery.lease.is_none());
-        wake.push(due.map(|delivery| delivery.subscription.clone()).collect::<Vec<_>>());
-    }
-    let acceptances = api.store.accept(events, now).await?;
-    api.feed.wake();
-    let (mut ready, mut woken) = (Vec::with_capacity(ahead.len()), Vec::new());
-    for ((acceptance, ahead), wake) in acceptances.iter().zip(ahead).zip(wake) {
-        if *acceptance == Acceptance::Accepted {
-            count += ahead.len() + wake.len();
-            ready.extend(ahead);
-            woken.extend(wake);
+    let events: Vec<Arc<Event>> = events.into_iter().map(Arc::new).collect();
+    for _ in 0..limits::MATCHINGS {
+        match accept_once(&api, &events, now).await {
+            Err(StoreError::Outdated) => api.replica.catch_up().await.map_err(StoreError::Unavailable)?,
+            done => return done,
         }
     }
+    Err(StoreError::Outdated)
+}
+
+async fn accept_once(
+    api: &Api,
+    events: &[Arc<Event>],
+    now: Timestamp,
+) -> Result<Vec<Acceptance>, StoreError> {
+    let version = api.directory.version();
+    let lease = Lease { claim: random_token(), until: later(now, limits::LEASE) };
+    let addressed = events.iter().map(|event| api.directory.address_ahead(event.clone(), lease, now));
+    let (events, ahead): (Vec<NewEvent>, Vec<Vec<Ready>>) = addressed.unzip();
+    let others: Vec<Vec<Due>> = events.iter().map(|event| not_claimed(event, now)).collect();
+    let acceptances = api.store.accept_as_of(version, events, now).await?;
+    api.feed.wake();
+    let (mut ready, mut due) = (Vec::with_capacity(ahead.len()), Vec::new());
+    let accepted = acceptances.iter().map(|acceptance| *acceptance == Acceptance::Accepted);
+    for ((_, ahead), others) in accepted.zip(ahead).zip(others).filter(|((accepted, _), _)| *accepted) {
+        ready.extend(ahead);
+        due.extend(others);
+    }
+    let count = ready.len() + due.len();
     Metrics::count(&api.metrics.deliveries, "status", "pending", count as u64);
-    api.board.hand_over(ready, woken);
+    wake(api, ready, due);
     Ok(acceptances)
+}
+
+/// A delivery that was not claimed as it was accepted.
+struct Due {
+    delivery: DeliveryId,
+    subscription: SubscriptionId,
+    is_now: bool,
+}
+
+fn not_claimed(event: &NewEvent, now: Timestamp) -> Vec<Due> {
+    let due = event.deliveries.iter().filter(|delivery| delivery.lease.is_none());
+    let due = due.map(|delivery| Due {
+        delivery: delivery.id.clone(),
+        subscription: delivery.subscription.clone(),
+        is_now: delivery.due_at <= now,
+    });
+    due.collect()
+}
+
+/// Has all this delivered: by the queue where there is one, else by the worker of this process, or whom it tells.
+fn wake(api: &Api, ready: Vec<Ready>, due: Vec<Due>) {
+    let (named, own): (Vec<Due>, Vec<Due>) =
+        due.into_iter().partition(|due| api.queue.is_some() && due.is_now);
+    if let Some(queue) = api.queue.as_ref().filter(|_| !named.is_empty()) {
+        queue.publish(named.into_iter().map(|due| due.delivery).collect());
+    }
+    api.board.hand_over(ready, own.into_iter().map(|due| due.subscription));
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Running {
     async fn accept(&self, id: &str, lease: Duration) -> Ready {
         let now = self.bench.clock.now();
         let lease = Lease { claim: 7, until: later(now, lease) };
-        let (event, mut ready) = self.bench.worker.directory.address_ahead(event(id), lease, now);
+        let (event, mut ready) = self.bench.worker.directory.address_ahead(event(id).into(), lease, now);
         assert_eq!((event.deliveries.len(), ready.len()), (1, 1));
         self.bench.worker.store.accept(vec![event], now).await.unwrap();
         ready.remove(0)
@@ -115,7 +115,7 @@ async fn what_is_held_for_a_subscription_that_went_off_is_cancelled() {
     (off.revision, off.status) = (off.revision + 1, SubscriptionStatus::Off);
     let now = running.bench.clock.now();
     let lease = Lease { claim: 7, until: later(now, limits::LEASE) };
-    let (event, ready) = running.bench.worker.directory.address_ahead(event("2"), lease, now);
+    let (event, ready) = running.bench.worker.directory.address_ahead(event("2").into(), lease, now);
     running.bench.worker.directory.put(off);
     running.bench.worker.store.accept(vec![event], now).await.unwrap();
     running.bench.worker.board.hand_over(ready, []);
@@ -163,6 +163,11 @@ async fn what_is_held_when_the_worker_stops_is_due_at_once() {
     let claims = bench.worker.store.claim(id, 99, now, later(now, limits::LEASE)).await.unwrap();
     assert!(claims.claimed.len() >= 40 - limits::IN_FLIGHT, "{} are due", claims.claimed.len());
     assert!(
-        bench.worker.directory.address_ahead(event("x"), Lease { claim: 1, until: now }, now).1.is_empty()
+        bench
+            .worker
+            .directory
+            .address_ahead(event("x").into(), Lease { claim: 1, until: now }, now)
+            .1
+            .is_empty()
     );
 }
