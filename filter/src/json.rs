@@ -218,18 +218,19 @@ impl<'de> Visitor<'de> for Id {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let mut found: Option<(usize, &str)> = None;
+        // The last of a name counts, as most parsers have it, though it be no id.
+        let mut last = [None; ID_FIELDS.len()];
         while let Some(Key(key)) = map.next_key()? {
             let Some(rank) = ID_FIELDS.iter().position(|name| *name == key) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             let value = map.next_value::<&RawValue>()?.get();
-            if is_id(value) && found.is_none_or(|(best, _)| rank <= best) {
-                found = Some((rank, value));
+            if let Some(last) = last.get_mut(rank) {
+                *last = Some(value);
             }
         }
-        Ok(found.map(|(_, value)| value))
+        Ok(last.into_iter().flatten().find(|value| is_id(value)))
     }
 }
 
