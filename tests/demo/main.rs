@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::Parser;
 use harness::workspace::RunDirectory;
 
-use crate::parts::Parts;
+use crate::parts::{Backend, Parts};
 use crate::screen::{Screen, Tone};
 
 /// Real writes to a real API become verified webhooks.
@@ -25,6 +25,12 @@ struct Arguments {
     /// End after the story instead of staying up to be played with.
     #[arg(long)]
     once: bool,
+    /// Keep everything in this PostgreSQL, with one process that takes events and another one that delivers
+    #[arg(long, value_name = "postgres://…")]
+    store: Option<String>,
+    /// Wake the one that delivers by this queue
+    #[arg(long, value_name = "amqp://… or sqs://…", requires = "store")]
+    queue: Option<String>,
 }
 
 #[tokio::main]
@@ -54,10 +60,11 @@ async fn run(screen: &Screen, arguments: &Arguments) -> Result<()> {
 }
 
 async fn tell(screen: &Screen, arguments: &Arguments, run: &Arc<RunDirectory>) -> Result<()> {
-    let parts = Parts::start(screen, run).await?;
+    let backend = Backend { store: arguments.store.clone(), queue: arguments.queue.clone() };
+    let parts = Parts::start(screen, run, backend).await?;
     story::tell(screen, &parts).await?;
     if !arguments.once {
         live::stay_up(screen, &parts, run).await?;
     }
-    Ok(())
+    parts.leave_nothing_behind().await
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use harness::companion::{self, Profile, Settings};
 use harness::workspace::RunDirectory;
 use harness::{Companion, Gateway, Kinto, Receiver, Reply, envoy, wasm};
+use hyper::Method;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -28,7 +29,40 @@ pub(crate) struct Parts {
     pub(crate) steady: Subscriber,
     pub(crate) flaky: Subscriber,
     pub(crate) gone: Subscriber,
+    /// What delivers, where the other one does not.
+    _worker: Option<Companion>,
     _kinto: Kinto,
+}
+
+/// What the companion stands on, where that is not a file of its own.
+pub(crate) struct Backend {
+    pub(crate) store: Option<String>,
+    pub(crate) queue: Option<String>,
+}
+
+impl Backend {
+    /// The settings of a companion with a role; of one that does all, where it is alone.
+    fn settings(&self, role: &str) -> Settings {
+        let mut arguments = Vec::new();
+        if self.store.is_some() {
+            arguments.extend(["--role".into(), role.into()]);
+        }
+        if let Some(queue) = &self.queue {
+            arguments.extend(["--queue".into(), queue.clone()]);
+        }
+        let (profile, retry_schedule) = (Profile::Dev, RETRY_SCHEDULE.into());
+        Settings { profile, retry_schedule, store: self.store.clone(), arguments, ..Settings::default() }
+    }
+
+    /// In words.
+    fn shown(&self) -> String {
+        let scheme = |url: &String| url.split(':').next().unwrap_or_default().to_owned();
+        match (&self.store, &self.queue) {
+            (None, _) => "in SQLite".into(),
+            (Some(_), None) => "in PostgreSQL".into(),
+            (Some(_), Some(queue)) => format!("in PostgreSQL, queue {}", scheme(queue)),
+        }
+    }
 }
 
 /// A receiver with its subscription.
@@ -47,13 +81,17 @@ impl Subscriber {
 
 impl Parts {
     /// Starts them all, showing each.
-    pub(crate) async fn start(screen: &Screen, run: &Arc<RunDirectory>) -> Result<Self> {
+    pub(crate) async fn start(screen: &Screen, run: &Arc<RunDirectory>, backend: Backend) -> Result<Self> {
         bring(screen).await?;
         screen.heading("Starting");
         let since = Instant::now();
         let kinto = screen.wait_for("API", since, start_kinto(run)).await?;
         let since = Instant::now();
-        let companion = screen.wait_for("companion", since, start_companion(run)).await?;
+        let companion = screen.wait_for("companion", since, start_companion(run, &backend)).await?;
+        let worker = match &backend.store {
+            Some(_) => Some(screen.wait_for("worker", Instant::now(), start_worker(run, &backend)).await?),
+            None => None,
+        };
         let since = Instant::now();
         let gateway = screen.wait_for("Envoy", since, start_gateway(run, &kinto, &companion)).await?;
 
@@ -67,7 +105,16 @@ impl Parts {
         let flaky = subscribe(screen, &companion, "flaky", Receiver::scripted(flaky).await?, manner).await?;
         let gone = Receiver::scripted(|_| Reply::Status(410)).await?;
         let gone = subscribe(screen, &companion, "gone", gone, "answers 410, for it is no more").await?;
-        Ok(Self { gateway, companion, steady, flaky, gone, _kinto: kinto })
+        Ok(Self { gateway, companion, steady, flaky, gone, _worker: worker, _kinto: kinto })
+    }
+
+    /// Takes the subscriptions out of a store that stays.
+    pub(crate) async fn leave_nothing_behind(&self) -> Result<()> {
+        for subscriber in [&self.steady, &self.flaky, &self.gone] {
+            let path = format!("/v1/subscriptions/{}", subscriber.id());
+            self.companion.admin().call(Method::DELETE, &path).send().await?.expect(204)?;
+        }
+        Ok(())
     }
 }
 
@@ -101,12 +148,17 @@ async fn start_kinto(run: &Arc<RunDirectory>) -> Result<(Kinto, String)> {
     Ok((kinto, what))
 }
 
-async fn start_companion(run: &Arc<RunDirectory>) -> Result<(Companion, String)> {
-    let settings =
-        Settings { profile: Profile::Dev, retry_schedule: RETRY_SCHEDULE.into(), ..Settings::default() };
-    let companion = Companion::start(run, settings).await?;
-    let what = format!("{}   events, subscriptions, deliveries in SQLite", companion.address());
+async fn start_companion(run: &Arc<RunDirectory>, backend: &Backend) -> Result<(Companion, String)> {
+    let companion = Companion::start(run, backend.settings("api")).await?;
+    let kept = backend.shown();
+    let what = format!("{}   events, subscriptions, deliveries {kept}", companion.address());
     Ok((companion, what))
+}
+
+async fn start_worker(run: &Arc<RunDirectory>, backend: &Backend) -> Result<(Companion, String)> {
+    let worker = Companion::start(run, backend.settings("worker")).await?;
+    let what = format!("{}   the same program with --role worker", worker.address());
+    Ok((worker, what))
 }
 
 async fn start_gateway(

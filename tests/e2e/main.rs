@@ -20,6 +20,7 @@ mod oldest;
 mod outage;
 mod reconfigure;
 mod refusal;
+mod replicas;
 mod schemathesis;
 mod servers;
 mod shapes;

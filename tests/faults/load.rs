@@ -75,7 +75,13 @@ impl Shared {
 impl Load {
     /// Offers events to a companion, one by one and in batches.
     pub(crate) fn of_events(companion: SocketAddr, pace: Pace) -> Self {
+        Self::of_events_to(&[companion], pace)
+    }
+
+    /// The same to several, each producer to one of them.
+    pub(crate) fn of_events_to(companions: &[SocketAddr], pace: Pace) -> Self {
         Self::new(pace, |worker, shared| {
+            let companion = companions[worker % companions.len()];
             tokio::spawn(produce(Client::http1(companion).bearer(INGEST_TOKEN), worker, pace, shared))
         })
     }

@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod moment;
 mod receiver;
+mod replicas;
 mod table;
 mod world;
 
@@ -113,6 +114,7 @@ fn faults() -> Vec<Fault> {
     all.extend(cables::faults());
     all.extend(disks::faults());
     all.extend(clocks::faults());
+    all.extend(replicas::faults());
     all
 }
 

@@ -43,6 +43,8 @@ impl Plan {
 /// A companion, and a receiver with a subscription for each of its hooks.
 pub(crate) struct World {
     pub(crate) companion: Companion,
+    /// Further companions on its store.
+    others: Vec<Companion>,
     pub(crate) receiver: Receiver,
     hooks: Vec<&'static str>,
     pub(crate) breaks: Vec<Break>,
@@ -62,7 +64,26 @@ impl World {
     pub(crate) async fn empty(plan: &Plan, settings: Settings) -> Result<Self> {
         let receiver = Receiver::start(&plan.run, settings.environment.clone()).await?;
         let companion = Companion::start(&plan.run, settings).await?;
-        Ok(Self { companion, receiver, hooks: Vec::new(), breaks: Vec::new() })
+        Ok(Self { companion, others: Vec::new(), receiver, hooks: Vec::new(), breaks: Vec::new() })
+    }
+
+    /// Adds a companion, on the store that its settings name.
+    pub(crate) async fn join(&mut self, plan: &Plan, settings: Settings) -> Result<()> {
+        self.others.push(Companion::start(&plan.run, settings).await?);
+        Ok(())
+    }
+
+    /// One of the companions by its number.
+    pub(crate) fn replica(&mut self, number: usize) -> &mut Companion {
+        match number.checked_sub(1) {
+            None => &mut self.companion,
+            Some(other) => &mut self.others[other],
+        }
+    }
+
+    /// Where all companions listen.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        std::iter::once(&self.companion).chain(&self.others).map(Companion::address).collect()
     }
 
     /// Subscribes a hook to everything, by an address that leads to the receiver.

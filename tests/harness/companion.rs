@@ -94,6 +94,8 @@ pub struct Settings {
     pub retry_schedule: String,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// The store, as `--store` takes it; an SQLite database in `folder` unless asked.
+    pub store: Option<String>,
     /// A folder of its own for the database; the run's directory unless asked.
     pub folder: Option<PathBuf>,
     /// A command that does something first and then runs the one that is appended to it.
@@ -108,6 +110,7 @@ impl Default for Settings {
             profile: Profile::Tests,
             retry_schedule: "0s,100ms,200ms,400ms,1s,2s,4s".into(),
             arguments: Vec::new(),
+            store: None,
             folder: None,
             wrapper: Vec::new(),
             environment: Vec::new(),
@@ -161,6 +164,12 @@ impl Companion {
         Ok(())
     }
 
+    /// The URL of its store.
+    fn store(&self) -> String {
+        let own = || format!("sqlite:{}", self.database().display());
+        self.settings.store.clone().unwrap_or_else(own)
+    }
+
     /// Its database, as it sees it.
     fn database(&self) -> PathBuf {
         self.settings.folder.clone().unwrap_or_else(|| self.run.path().to_owned()).join("gatehook.db")
@@ -178,7 +187,7 @@ impl Companion {
         command.envs(self.settings.environment.iter().map(|(name, value)| (name, value)));
         command.arg("serve");
         command.args(["--listen", &self.address.to_string()]);
-        command.args(["--store", &format!("sqlite:{}", self.database().display())]);
+        command.args(["--store", &self.store()]);
         command.args(["--allow-targets", "127.0.0.0/8"]);
         command.args(["--retry-schedule", &self.settings.retry_schedule]);
         command.args(&self.settings.arguments);
@@ -245,7 +254,7 @@ impl Companion {
     /// Asks `gatehook integrity` about the database of the running process; the flaws it prints are the error.
     pub fn integrity(&self) -> Result<()> {
         let mut command = self.beside(&program(self.settings.profile)?);
-        command.args(["integrity", "--store", &format!("sqlite:{}", self.database().display())]);
+        command.args(["integrity", "--store", &self.store()]);
         let output = command.output().context("cannot run gatehook integrity")?;
         let printed = [output.stdout, output.stderr].concat();
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&printed).trim());

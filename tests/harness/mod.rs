@@ -13,8 +13,10 @@ pub mod wait;
 pub mod workspace;
 
 // Processes, and what they need before they can start.
+pub mod amqp;
 pub mod node;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod python;
 
@@ -41,6 +43,7 @@ pub use cable::Cable;
 pub use companion::Companion;
 pub use gateway::Gateway;
 pub use kinto::Kinto;
+pub use postgres::Postgres;
 pub use receiver::{Arrival, Receiver, Reply};
 pub use recorder::Recorder;
 pub use upstream::{Answer, Gate, Upstream};

@@ -101,8 +101,13 @@ impl Process {
         }
         // A frozen process hears nothing before it is woken.
         self.signal(Signal::CONT)?;
-        self.signal(Signal::TERM)?;
-        let end = Instant::now() + GRACE;
+        self.end_by(Signal::TERM, GRACE)
+    }
+
+    /// Asks it to end by a signal, insists after a while, and says how it ended.
+    pub fn end_by(&mut self, signal: Signal, grace: Duration) -> Result<ExitStatus> {
+        self.signal(signal)?;
+        let end = Instant::now() + grace;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
