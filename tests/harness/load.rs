@@ -214,6 +214,47 @@ pub fn cpu_time(process: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// CPU time of a process and of all that it has started, those that it has waited for included.
+pub fn tree_time(process: u32) -> Result<Duration> {
+    let mut all = Duration::ZERO;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // One that has ended meanwhile is counted with its parent.
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let fields: Vec<u64> = stat.rsplit(')').next().map_or_else(Vec::new, |rest| {
+            rest.split_whitespace().skip(1).map(|field| field.parse().unwrap_or_default()).collect()
+        });
+        let ticks = match (id == process, fields.first() == Some(&u64::from(process))) {
+            // proc(5): utime, stime, and those of children that were waited for.
+            (true, _) => fields.get(10..14),
+            (false, true) => fields.get(10..12),
+            (false, false) => None,
+        };
+        all += Duration::from_millis(ticks.unwrap_or_default().iter().sum::<u64>() * 10);
+    }
+    Ok(all)
+}
+
+/// The process that listens on a port of this machine, where we may know.
+pub fn listener(port: u16) -> Option<u32> {
+    let (local, listening) = (format!(":{port:04X}"), "0A");
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let table = std::fs::read_to_string(table).ok()?;
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| {
+            row.get(1).is_some_and(|at| at.ends_with(&local)) && row.get(3) == Some(&listening)
+        })?;
+        row.get(9).map(|inode| format!("socket:[{inode}]"))
+    })?;
+    let holds = |id: u32| {
+        let files = std::fs::read_dir(format!("/proc/{id}/fd")).ok()?;
+        let mut targets = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+        targets.any(|target| target.as_os_str() == inode.as_str()).then_some(id)
+    };
+    let ids = std::fs::read_dir("/proc").ok()?.flatten();
+    ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find_map(holds)
+}
+
 /// Present memory of a process in bytes (`VmRSS`).
 pub fn memory(process: u32) -> Result<u64> {
     status_bytes(process, "VmRSS:")

@@ -117,6 +117,14 @@ impl Postgres {
         self.process.take().context("the server does not run")?.kill()
     }
 
+    /// The process id of the one that started the others.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").id()
+    }
+
     /// Its address as a URL.
     pub fn url(&self) -> String {
         format!("postgres://gatehook@127.0.0.1:{}/postgres", self.port)
