@@ -20,6 +20,7 @@ use crate::vault::Vault;
 mod conformance;
 mod housekeeping;
 pub mod offline;
+mod sealing;
 mod sharing;
 mod sqlite;
 mod types;

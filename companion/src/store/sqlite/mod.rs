@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::{
     Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Named, NewDelivery,
     NewEvent, Note, Pruned, Recorded, ReplayQuery, Sharing, Store, StoreError, SubscriptionQuery, Unmatched,
-    UnmatchedPlace,
+    UnmatchedPlace, sealing,
 };
 use crate::model::{
     Attempt, Delivery, DeliveryId, Replay, ReplayId, Shape, Subscription, SubscriptionId, Token,
@@ -182,7 +182,7 @@ impl Sharing for SqliteStore {}
 #[async_trait]
 impl Store for SqliteStore {
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
-        let sealed = subscriptions::seal(&self.vault, &subscription)?;
+        let sealed = sealing::seal(&self.vault, &subscription)?;
         let insert = move |connection: &Connection| {
             subscriptions::create(connection, &subscription, &sealed)?;
             audit::note(connection, &note, subscription.created_at)
@@ -191,7 +191,7 @@ impl Store for SqliteStore {
     }
 
     async fn update_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
-        let sealed = subscriptions::seal(&self.vault, &subscription)?;
+        let sealed = sealing::seal(&self.vault, &subscription)?;
         let update = move |connection: &Connection| {
             subscriptions::update(connection, &subscription, &sealed)?;
             audit::note(connection, &note, subscription.updated_at)

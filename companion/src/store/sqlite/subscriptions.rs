@@ -6,31 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::{micros, time};
 use crate::credentials::Credentials;
 use crate::model::{Format, Subscription, SubscriptionId, SubscriptionStatus};
+use crate::store::sealing::{self, Sealed};
 use crate::store::{Health, StoreError, SubscriptionQuery};
 use crate::vault::Vault;
 
 const COLUMNS: &str = "id, revision, tenant, target_url, events, status, off_reason, description, format, metadata, \
                        options, credentials, secrets, expires_at, failing_since, created_at, updated_at";
-
-/// What of a subscription is sealed on disk.
-pub(super) struct Sealed {
-    secrets: Vec<u8>,
-    credentials: Option<Vec<u8>>,
-}
-
-/// Seals what a stolen database must not show.
-pub(super) fn seal(vault: &Vault, subscription: &Subscription) -> Result<Sealed, StoreError> {
-    let id = subscription.id.as_str();
-    let secrets = vault.seal_secrets(id, &subscription.secrets, nonce()?);
-    let credentials = match subscription.credentials.is_empty() {
-        true => None,
-        false => {
-            let plain = json(&subscription.credentials)?;
-            Some(vault.seal(&credentials_of(id), plain.as_bytes(), nonce()?))
-        }
-    };
-    Ok(Sealed { secrets, credentials })
-}
 
 /// Seals again what is not sealed under the vault's first key.
 pub(super) fn reseal(connection: &Connection, vault: &Vault, limit: usize) -> Result<usize, StoreError> {
@@ -42,29 +23,15 @@ pub(super) fn reseal(connection: &Connection, vault: &Vault, limit: usize) -> Re
     let mut select = connection.prepare_cached(stale)?;
     let rows = select.query_map(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let rows = rows.collect::<Result<Vec<(String, Vec<u8>, Option<Vec<u8>>)>, _>>()?;
-    let again = |context: &str, sealed: &[u8]| -> Result<Vec<u8>, StoreError> {
-        let plain = vault.open(context, sealed).map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(vault.seal(context, &plain, nonce()?))
-    };
     let update = "UPDATE subscriptions SET secrets = ?2, credentials = ?3 WHERE id = ?1";
     for (id, secrets, credentials) in &rows {
-        let credentials =
-            credentials.as_ref().map(|sealed| again(&credentials_of(id), sealed)).transpose()?;
-        connection.prepare_cached(update)?.execute((id, again(id, secrets)?, credentials))?;
+        let credentials = credentials
+            .as_ref()
+            .map(|sealed| sealing::again(vault, &sealing::credentials_of(id), sealed))
+            .transpose()?;
+        connection.prepare_cached(update)?.execute((id, sealing::again(vault, id, secrets)?, credentials))?;
     }
     Ok(rows.len())
-}
-
-/// What binds the seal of a subscription's credentials to it, and to being credentials.
-fn credentials_of(id: &str) -> String {
-    format!("{id} credentials")
-}
-
-fn nonce() -> Result<[u8; 24], StoreError> {
-    let mut nonce = [0; 24];
-    getrandom::fill(&mut nonce)
-        .map_err(|error| StoreError::Unavailable(anyhow::anyhow!("no randomness: {error}")))?;
-    Ok(nonce)
 }
 
 pub(super) fn create(
@@ -242,12 +209,10 @@ fn read(row: &Row<'_>, vault: &Vault) -> Result<Subscription, StoreError> {
 }
 
 fn credentials(row: &Row<'_>, vault: &Vault, id: &str) -> Result<Credentials, StoreError> {
-    let Some(sealed) = row.get::<_, Option<Vec<u8>>>("credentials")? else {
-        return Ok(Credentials::default());
-    };
-    let plain = vault.open(&credentials_of(id), &sealed);
-    let plain = plain.map_err(|error| StoreError::Unavailable(error.into()))?;
-    serde_json::from_slice(&plain).map_err(|error| StoreError::Unavailable(error.into()))
+    match row.get::<_, Option<Vec<u8>>>("credentials")? {
+        Some(sealed) => sealing::open_credentials(vault, id, &sealed),
+        None => Ok(Credentials::default()),
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
