@@ -217,6 +217,16 @@ pub const RECORDS: usize = 256;
 pub const WRITER_QUEUE: usize = 8_192;
 /// Store operations that share one commit.
 pub const COMMIT_GROUP: usize = 512;
+/// Connections of one process to a PostgreSQL server: what claims, records and accepts at the same time, with room for ten
+/// processes below the 100 that a server commonly has.
+pub const POSTGRES_CONNECTIONS: usize = 9;
+/// How long an operation waits for one of them, and for a new one to be made.
+pub const POSTGRES_WAIT: Duration = Duration::from_secs(5);
+/// When a subscription is looked at again whose `max_in_flight` other processes have used up: they do not tell when one of
+/// their attempts has ended.
+pub const CAP_PAUSE: Duration = Duration::from_secs(1);
+/// Signals of other processes that wait to be looked at; when more come, all is looked at.
+pub const SIGNALS: usize = 1_000;
 /// Deliveries cancelled in one transaction when a subscription goes off.
 pub const CANCEL_CHUNK: usize = 1_000;
 /// How often the sweep looks for leases that ran out and wake-ups that were lost.

@@ -70,6 +70,16 @@ impl Bucket {
         Self { tokens: rate.burst(), filled_at: now }
     }
 
+    /// A bucket as it was kept: what was in it when it was last filled.
+    pub(crate) fn of(tokens: f64, filled_at: Timestamp) -> Self {
+        Self { tokens, filled_at }
+    }
+
+    /// What to keep of it, for [`Bucket::of`].
+    pub(crate) fn state(&self) -> (f64, Timestamp) {
+        (self.tokens, self.filled_at)
+    }
+
     /// Takes up to `wanted` tokens; returns how many, or when there will be one.
     pub(crate) fn take(&mut self, wanted: usize, rate: Rate, now: Timestamp) -> Result<usize, Timestamp> {
         self.fill(rate, now);

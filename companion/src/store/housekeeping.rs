@@ -63,7 +63,7 @@ pub trait Housekeeping: Send + Sync {
     /// event; what is accepted later is not part of the erasure. Durable when it returns.
     async fn begin_erasure(&self, what: Erasure, note: Note) -> Result<i64, StoreError>;
     /// Removes one chunk of the events after the place `after` and up to `until` that are to be erased, with all their
-    /// deliveries and attempts: no more than `limit` events and `limit` deliveries. What is removed is overwritten.
+    /// deliveries and attempts: no more than `limit` events and `limit` deliveries.
     /// An attempt under way leaves nothing: its record is [`super::Recorded::Stale`].
     async fn erase(
         &self,
@@ -73,13 +73,14 @@ pub trait Housekeeping: Send + Sync {
         now: Timestamp,
     ) -> Result<Erased, StoreError>;
     /// Removes up to `limit` deliveries of a subscription with their attempts, and after the last of them the subscription
-    /// and its replays; there is no `next` then. What is removed is overwritten.
+    /// and its replays; there is no `next` then.
     async fn erase_subscription(&self, id: SubscriptionId, limit: usize) -> Result<Erased, StoreError>;
-    /// Makes what was overwritten so on disk, wherever the store keeps a second copy; false where a long-running reader
+    /// Takes what was erased off the disk as far as the store can, which its module says; false where a long-running reader
     /// kept it from doing so.
     async fn finish_erasure(&self) -> Result<bool, StoreError>;
 
     /// Brings due times and leases that lie after `now` back by so much, because the clock went back. Not one transaction:
-    /// a delivery that changes in the meantime is left as it then is. Returns how many.
+    /// a delivery that changes in the meantime is left as it then is. Returns how many. A shared store does nothing: its
+    /// processes go by its clock, and each would do it again.
     async fn shift_due(&self, by: Duration, now: Timestamp) -> Result<usize, StoreError>;
 }

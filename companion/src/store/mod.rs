@@ -20,6 +20,7 @@ use crate::vault::Vault;
 mod conformance;
 mod housekeeping;
 pub mod offline;
+mod postgres;
 mod sealing;
 mod sharing;
 mod sqlite;
@@ -119,8 +120,9 @@ pub trait Store: Housekeeping + Sharing {
     async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError>;
     /// Ends claims that will not be used: what they held is due at once. Those not held any more are passed over.
     async fn release(&self, claims: Vec<(DeliveryId, i64)>, now: Timestamp) -> Result<(), StoreError>;
-    /// Ends all leases at once, and makes due what waits too long or for nobody: only for a store with a single process, at
-    /// its start, when no attempt can be under way. Returns how many deliveries that were.
+    /// Called at a start: makes due what waits too long or for nobody; returns how many deliveries that were. A store with a
+    /// single process ends all leases too, as no attempt can be under way; on a shared one others hold theirs, and those of a
+    /// process that is gone run out.
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError>;
     /// Cancels up to `limit` of a subscription's pending deliveries; returns how many it found.
     async fn cancel_pending(
@@ -231,13 +233,17 @@ pub trait Store: Housekeeping + Sharing {
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// Opens the store that a URL names and brings its schema up to date: `sqlite:PATH`.
+/// Opens the store that a URL names and brings its schema up to date: `sqlite:PATH`, or `postgres://…` where several
+/// processes share it.
 ///
 /// # Errors
-/// One sentence: an unknown scheme, a file that cannot be opened, a schema newer than this program, another process
-/// on the same file.
+/// One sentence: an unknown scheme, a file that cannot be opened, a server that cannot be reached or does not let us in, a
+/// schema newer than this program, another process on the same file.
 pub async fn connect(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
-    embedded(url, vault)
+    match offline::is_postgres(url) {
+        true => Ok(Arc::new(postgres::PostgresStore::connect(url, vault).await?)),
+        false => embedded(url, vault),
+    }
 }
 
 /// As [`connect`], for a store that lives in this process alone.
@@ -249,7 +255,7 @@ pub fn embedded(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
         Some(("sqlite", path)) if !path.is_empty() => {
             Ok(Arc::new(sqlite::SqliteStore::open(path.as_ref(), vault)?))
         }
-        _ => anyhow::bail!("`{}` names no store; use sqlite:PATH", redacted(url)),
+        _ => anyhow::bail!("`{}` names no store; use sqlite:PATH or postgres://…", redacted(url)),
     }
 }
 

@@ -15,96 +15,101 @@ fn asked(key: &str, request: u8, resource: &str, at: Timestamp) -> Note {
 
 #[tokio::test]
 async fn a_token_is_there_until_it_is_deleted() {
-    let bench = Bench::new();
-    let token = Token {
-        id: "tok_1".into(),
-        hash: [7; 32],
-        scope: Scope::Read,
-        description: Some("d".into()),
-        expires_at: Some(at(9)),
-        created_at: at(0),
-    };
-    bench.store.create_token(token.clone(), Note::default()).await.unwrap();
-    let bench = bench.reopen();
-    assert_eq!(bench.store.tokens().await.unwrap(), [token]);
-    bench.store.delete_token("tok_1".into(), Note::default()).await.unwrap();
-    assert!(bench.store.tokens().await.unwrap().is_empty());
-    let gone = bench.store.delete_token("tok_1".into(), Note::default()).await;
-    assert!(matches!(gone, Err(StoreError::NotFound)));
+    for bench in Bench::all().await {
+        let token = Token {
+            id: "tok_1".into(),
+            hash: [7; 32],
+            scope: Scope::Read,
+            description: Some("d".into()),
+            expires_at: Some(at(9)),
+            created_at: at(0),
+        };
+        bench.store.create_token(token.clone(), Note::default()).await.unwrap();
+        let bench = bench.reopen().await;
+        assert_eq!(bench.store.tokens().await.unwrap(), [token]);
+        bench.store.delete_token("tok_1".into(), Note::default()).await.unwrap();
+        assert!(bench.store.tokens().await.unwrap().is_empty());
+        let gone = bench.store.delete_token("tok_1".into(), Note::default()).await;
+        assert!(matches!(gone, Err(StoreError::NotFound)));
+    }
 }
 
 #[tokio::test]
 async fn a_change_and_what_is_told_of_it_are_written_together_or_not_at_all() {
-    let bench = Bench::new();
-    let note = || Note {
-        audit: Some(audit("subscription.create")),
-        news: vec![new_event("news", &["b"])],
-        idempotency: None,
-    };
-    bench.store.create_subscription(subscription("sub_1"), note()).await.unwrap();
-    assert_eq!(bench.claim("b", 9, 9).await.len(), 1);
-    let stale = bench.store.update_subscription(subscription("sub_1"), note()).await;
-    assert!(matches!(stale, Err(StoreError::Conflict)));
-    let lines = bench.store.audit(None, 9).await.unwrap();
-    assert_eq!(lines.iter().map(|line| &line.entry).collect::<Vec<_>>(), [&audit("subscription.create")]);
-    let next = Subscription { revision: 2, ..subscription("sub_1") };
-    let update = Note { audit: Some(audit("subscription.update")), ..Note::default() };
-    bench.store.update_subscription(next, update).await.unwrap();
-    let lines = bench.store.audit(None, 1).await.unwrap();
-    assert_eq!(lines[0].entry.action, "subscription.update");
-    assert_eq!(bench.store.audit(Some(lines[0].seq), 9).await.unwrap().len(), 1);
+    for bench in Bench::all().await {
+        let note = || Note {
+            audit: Some(audit("subscription.create")),
+            news: vec![new_event("news", &["b"])],
+            idempotency: None,
+        };
+        bench.store.create_subscription(subscription("sub_1"), note()).await.unwrap();
+        assert_eq!(bench.claim("b", 9, 9).await.len(), 1);
+        let stale = bench.store.update_subscription(subscription("sub_1"), note()).await;
+        assert!(matches!(stale, Err(StoreError::Conflict)));
+        let lines = bench.store.audit(None, 9).await.unwrap();
+        assert_eq!(lines.iter().map(|line| &line.entry).collect::<Vec<_>>(), [&audit("subscription.create")]);
+        let next = Subscription { revision: 2, ..subscription("sub_1") };
+        let update = Note { audit: Some(audit("subscription.update")), ..Note::default() };
+        bench.store.update_subscription(next, update).await.unwrap();
+        let lines = bench.store.audit(None, 1).await.unwrap();
+        assert_eq!(lines[0].entry.action, "subscription.update");
+        assert_eq!(bench.store.audit(Some(lines[0].seq), 9).await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
 async fn an_idempotency_key_makes_one_thing_for_a_day() {
-    let bench = Bench::new();
-    let create = async |name: &str, key: &str, request: u8, now: i64| {
-        bench.store.create_subscription(subscription(name), asked(key, request, name, at(now))).await
-    };
-    create("sub_1", "k", 1, 0).await.unwrap();
-    let again = create("sub_2", "k", 1, 1).await;
-    assert!(matches!(again, Err(StoreError::Repeated { resource, same: true }) if resource == "sub_1"));
-    assert!(matches!(create("sub_2", "k", 2, 1).await, Err(StoreError::Repeated { same: false, .. })));
-    assert!(matches!(bench.store.subscription(&sub("sub_2")).await, Err(StoreError::NotFound)));
-    create("sub_2", "other", 1, 1).await.unwrap();
-    create("sub_3", "k", 2, 24 * 3600 + 1).await.unwrap();
+    for bench in Bench::all().await {
+        let create = async |name: &str, key: &str, request: u8, now: i64| {
+            bench.store.create_subscription(subscription(name), asked(key, request, name, at(now))).await
+        };
+        create("sub_1", "k", 1, 0).await.unwrap();
+        let again = create("sub_2", "k", 1, 1).await;
+        assert!(matches!(again, Err(StoreError::Repeated { resource, same: true }) if resource == "sub_1"));
+        assert!(matches!(create("sub_2", "k", 2, 1).await, Err(StoreError::Repeated { same: false, .. })));
+        assert!(matches!(bench.store.subscription(&sub("sub_2")).await, Err(StoreError::NotFound)));
+        create("sub_2", "other", 1, 1).await.unwrap();
+        create("sub_3", "k", 2, 24 * 3600 + 1).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn the_first_failure_is_remembered_until_a_delivery_arrives() {
-    let bench = Bench::new();
-    bench.store.create_subscription(subscription("a"), Note::default()).await.unwrap();
-    for id in ["1", "2", "3"] {
-        bench.accept(id, &["a"]).await;
-    }
-    let claims = bench.store.claim(sub("a"), 9, at(0), at(60)).await.unwrap();
-    assert_eq!(claims.failing_since, None);
-    for (index, (health, now, expected)) in
-        [(Health::Failing, 5, Some(at(5))), (Health::Failing, 6, Some(at(5))), (Health::Well, 7, None)]
-            .into_iter()
-            .enumerate()
-    {
-        let ended = Ended { health, ..ended(&claims.claimed[index], 500, Verdict::Retry(at(99)), now) };
-        bench.end(ended, now).await;
-        assert_eq!(bench.store.subscription(&sub("a")).await.unwrap().failing_since, expected, "{now}");
+    for bench in Bench::all().await {
+        bench.store.create_subscription(subscription("a"), Note::default()).await.unwrap();
+        for id in ["1", "2", "3"] {
+            bench.accept(id, &["a"]).await;
+        }
+        let claims = bench.store.claim(sub("a"), 9, at(0), at(60)).await.unwrap();
+        assert_eq!(claims.failing_since, None);
+        for (index, (health, now, expected)) in
+            [(Health::Failing, 5, Some(at(5))), (Health::Failing, 6, Some(at(5))), (Health::Well, 7, None)]
+                .into_iter()
+                .enumerate()
+        {
+            let ended = Ended { health, ..ended(&claims.claimed[index], 500, Verdict::Retry(at(99)), now) };
+            bench.end(ended, now).await;
+            assert_eq!(bench.store.subscription(&sub("a")).await.unwrap().failing_since, expected, "{now}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_subscription_is_turned_off_once() {
-    let bench = Bench::new();
-    bench.store.create_subscription(subscription("a"), Note::default()).await.unwrap();
-    let note = || Note {
-        audit: Some(audit("subscription.off")),
-        news: vec![new_event("off", &[])],
-        idempotency: None,
-    };
-    let off = bench.store.turn_off(sub("a"), "over", note(), at(5)).await.unwrap().unwrap();
-    assert_eq!(
-        (off.status, off.off_reason.as_deref(), off.revision),
-        (SubscriptionStatus::Off, Some("over"), 2)
-    );
-    assert!(bench.store.turn_off(sub("a"), "again", note(), at(6)).await.unwrap().is_none());
-    assert_eq!(bench.store.audit(None, 9).await.unwrap().len(), 1);
-    assert!(bench.store.turn_off(sub("none"), "again", note(), at(6)).await.unwrap().is_none());
+    for bench in Bench::all().await {
+        bench.store.create_subscription(subscription("a"), Note::default()).await.unwrap();
+        let note = || Note {
+            audit: Some(audit("subscription.off")),
+            news: vec![new_event("off", &[])],
+            idempotency: None,
+        };
+        let off = bench.store.turn_off(sub("a"), "over", note(), at(5)).await.unwrap().unwrap();
+        assert_eq!(
+            (off.status, off.off_reason.as_deref(), off.revision),
+            (SubscriptionStatus::Off, Some("over"), 2)
+        );
+        assert!(bench.store.turn_off(sub("a"), "again", note(), at(6)).await.unwrap().is_none());
+        assert_eq!(bench.store.audit(None, 9).await.unwrap().len(), 1);
+        assert!(bench.store.turn_off(sub("none"), "again", note(), at(6)).await.unwrap().is_none());
+    }
 }

@@ -7,54 +7,10 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::{MIGRATIONS, backup};
 use crate::limits;
-use crate::store::offline::Flaw;
+use crate::store::offline::{CHECKS, Flaw, SAME_LANE};
 
-/// A kind of flaw, and the query that finds the ids of rows that have it. `9223372036854775807` is the time of a delivery
-/// that waits for its turn.
-const CHECKS: [(&str, &str); 9] = [
-    (
-        "delivery without event",
-        "SELECT id FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM events WHERE seq = d.event_seq)",
-    ),
-    (
-        "attempt without delivery",
-        "SELECT DISTINCT 'delivery ' || delivery_key FROM attempts a \
-         WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE key = a.delivery_key)",
-    ),
-    (
-        "delivery whose attempts are not all there",
-        "SELECT id FROM deliveries d WHERE attempt_count <> (SELECT COUNT(*) FROM attempts WHERE delivery_key = d.key)",
-    ),
-    (
-        "pending delivery that waits for nobody",
-        "SELECT id FROM deliveries d WHERE status = 'pending' AND due_at = 9223372036854775807 AND CASE \
-         WHEN resource IS NULL THEN TRUE \
-         WHEN key <> (SELECT f.key FROM deliveries f WHERE f.subscription_id = d.subscription_id AND f.resource = d.resource \
-           AND f.status = 'pending' ORDER BY f.event_seq LIMIT 1) THEN FALSE \
-         ELSE NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.subscription_id = d.subscription_id \
-           AND o.resource = d.resource AND o.status = 'pending' AND o.due_at < 9223372036854775807) END",
-    ),
-    (
-        "claim without lease",
-        "SELECT id FROM deliveries WHERE claim IS NOT NULL AND (status <> 'pending' OR due_at = 9223372036854775807)",
-    ),
-    (
-        "delivery that has ended and is pending, or neither",
-        "SELECT id FROM deliveries WHERE (status = 'pending') = (ended_at IS NOT NULL)",
-    ),
-    (
-        "event with damaged extensions",
-        "SELECT id FROM events WHERE extensions IS NOT NULL AND NOT json_valid(extensions)",
-    ),
-    (
-        "subscription with damaged fields",
-        "SELECT id FROM subscriptions WHERE NOT (json_valid(events) AND json_valid(metadata) AND json_valid(options))",
-    ),
-    (
-        "replay beyond its range",
-        "SELECT id FROM replays WHERE position > last AND status = 'running' OR NOT json_valid(range)",
-    ),
-];
+/// What [`SAME_LANE`] stands for.
+const LANE: &str = "o.subscription_id = d.subscription_id AND o.resource = d.resource";
 
 /// See [`crate::store::offline::integrity`].
 pub(in crate::store) fn flaws(database: &Path) -> anyhow::Result<Vec<Flaw>> {
@@ -80,7 +36,11 @@ pub(in crate::store) fn flaws(database: &Path) -> anyhow::Result<Vec<Flaw>> {
     // Where the database itself is damaged, no query can be trusted.
     if found.is_empty() {
         for (flaw, sql) in CHECKS {
-            found.extend(collect(&connection, flaw, &format!("{sql} LIMIT {}", limits::FAULTS))?);
+            found.extend(collect(
+                &connection,
+                flaw,
+                &format!("{} LIMIT {}", sql.replace(SAME_LANE, LANE), limits::FAULTS),
+            )?);
         }
     }
     Ok(found)
