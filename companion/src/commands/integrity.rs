@@ -7,12 +7,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit_code;
-use crate::store::offline;
+use crate::store::{offline, redacted};
 
 /// Arguments of `gatehook integrity`.
 #[derive(Args, Debug)]
 pub struct Integrity {
-    /// The store to check: sqlite:PATH
+    /// The store to check: sqlite:PATH or postgres://…
     #[arg(long, env = "GATEHOOK_STORE", default_value = "sqlite:gatehook.db")]
     store: String,
 
@@ -35,7 +35,7 @@ impl Integrity {
                 writeln!(out, "{}: {}", flaw.flaw, flaw.at)?;
             }
             if flaws.is_empty() {
-                writeln!(out, "{} holds together", self.store)?;
+                writeln!(out, "{} holds together", redacted(&self.store))?;
             }
         }
         Ok(exit_code(flaws.is_empty()))

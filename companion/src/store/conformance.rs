@@ -16,9 +16,12 @@ use crate::testing::Folder;
 mod access;
 mod erase;
 mod housekeeping;
+mod named;
 mod order;
 mod prune;
 mod replays;
+mod shared;
+mod text;
 mod unmatched;
 
 /// A store to test, and what keeps it alive.

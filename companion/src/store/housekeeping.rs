@@ -75,8 +75,8 @@ pub trait Housekeeping: Send + Sync {
     /// Removes up to `limit` deliveries of a subscription with their attempts, and after the last of them the subscription
     /// and its replays; there is no `next` then.
     async fn erase_subscription(&self, id: SubscriptionId, limit: usize) -> Result<Erased, StoreError>;
-    /// Takes what was erased off the disk as far as the store can, which its module says; false where a long-running reader
-    /// kept it from doing so.
+    /// Takes what was erased off the disk as far as the store can; false where bytes of it may be left, because a
+    /// long-running reader needed them, or because the database keeps what its module says.
     async fn finish_erasure(&self) -> Result<bool, StoreError>;
 
     /// Brings due times and leases that lie after `now` back by so much, because the clock went back. Not one transaction:

@@ -229,7 +229,8 @@ pub trait Store: Housekeeping + Sharing {
     /// A value kept beside the data (token hashes, the check of the secret key). Writes `value` where there is none yet
     /// and returns the one that stands.
     async fn meta(&self, name: &'static str, value: Option<Bytes>) -> Result<Option<Bytes>, StoreError>;
-    /// Whether the database answers.
+    /// Whether the database answers. It does after every change of subscriptions that this process asked for before, also
+    /// where it did not wait for the end of that.
     async fn ping(&self) -> Result<(), StoreError>;
 }
 

@@ -65,10 +65,9 @@ fn gone() -> StoreError {
 }
 
 async fn run(database: Database, mut queue: mpsc::Receiver<Job>) {
-    let mut group = Vec::with_capacity(limits::COMMIT_GROUP);
     while let Some(first) = queue.recv().await {
         let mut bytes = first.size();
-        group.push(first);
+        let mut group = vec![first];
         while group.len() < limits::COMMIT_GROUP
             && bytes < GROUP_BYTES
             && let Ok(job) = queue.try_recv()
@@ -76,7 +75,7 @@ async fn run(database: Database, mut queue: mpsc::Receiver<Job>) {
             bytes += job.size();
             group.push(job);
         }
-        commit(&database, group.drain(..).collect()).await;
+        commit(&database, group).await;
     }
 }
 

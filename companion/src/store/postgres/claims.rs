@@ -119,7 +119,7 @@ pub(super) async fn claim_named(
          WHERE d.id = ANY($1) AND d.status = 'pending' AND d.due_at <= $2 AND NOT {OPEN} ORDER BY 1"
     );
     let token = random_token();
-    let ids: Vec<&str> = ids.iter().map(DeliveryId::as_str).collect();
+    let ids: Vec<&str> = ids.iter().map(DeliveryId::as_str).filter(|id| !id.contains('\0')).collect();
     let claimed = rows(transaction, &leased, &[&ids, &micros(now), &token, &micros(lease_until)]).await?;
     let claimed =
         claimed.iter().map(|row| Ok((SubscriptionId(row.try_get("subscription_id")?), read(row, token)?)));

@@ -20,10 +20,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::limits;
 use crate::store::StoreError;
 
-/// What every connection is told first. A server whose commits do not wait for the disk is asked to do so all the same; one
+/// What every connection is told first. No transaction of ours waits for anything but the server, so one that is idle is that of
+/// a process that is gone, and others wait for its locks. A server whose commits do not wait for the disk is asked to do so all the same; one
 /// that waits for replicas goes on doing so.
 const SETUP: &str = "SELECT set_config('statement_timeout', '30s', FALSE), \
-                     set_config('idle_in_transaction_session_timeout', '60s', FALSE), \
+                     set_config('idle_in_transaction_session_timeout', '10s', FALSE), \
                      set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
                        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, FALSE)";
 

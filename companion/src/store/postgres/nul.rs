@@ -17,6 +17,11 @@ pub(super) fn escaped_option(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(escaped)
 }
 
+/// Whether one of these texts has a zero byte, so that nothing is found by it.
+pub(super) fn is_in<'a>(texts: impl IntoIterator<Item = &'a Option<String>>) -> bool {
+    texts.into_iter().flatten().any(|text| text.contains('\0'))
+}
+
 /// A text as it was written.
 pub(super) fn unescaped(kept: &str) -> String {
     let (mut text, mut rest) = (String::with_capacity(kept.len()), kept.chars());

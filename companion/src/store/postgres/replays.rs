@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::transaction::{execute, row, rows};
-use super::{count, deliveries, events, json, micros, order, rows_of, time};
+use super::{count, deliveries, events, json, micros, nul, order, rows_of, time};
 use crate::model::{DeliveryStatus, Replay, ReplayId, ReplayKind, ReplayRange, ReplayStatus, SubscriptionId};
 use crate::store::{AcceptedEvent, NewDelivery, ReplayQuery, StoreError};
 
@@ -85,6 +85,9 @@ pub(super) async fn page(
     client: &impl GenericClient,
     query: &ReplayQuery,
 ) -> Result<Vec<Replay>, StoreError> {
+    if nul::is_in([&query.subscription, &query.before]) {
+        return Ok(Vec::new());
+    }
     let sql = format!(
         "SELECT {COLUMNS} FROM replays WHERE ($1::text IS NULL OR subscription_id = $1) \
          AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"

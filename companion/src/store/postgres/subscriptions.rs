@@ -150,6 +150,9 @@ pub(super) async fn page(
     vault: &Vault,
     query: &SubscriptionQuery,
 ) -> Result<Vec<Subscription>, StoreError> {
+    if nul::is_in([&query.after]) {
+        return Ok(Vec::new());
+    }
     let sql = format!(
         "SELECT {COLUMNS} FROM subscriptions WHERE ($1::text IS NULL OR tenant = $1) AND ($2::text IS NULL OR status = $2) \
          AND id > $3 ORDER BY id LIMIT $4"

@@ -43,7 +43,7 @@ pub(super) async fn count(
                     status = excluded.status, last_at = excluded.last_at";
     let identity = |shape: &Shape| -> Vec<u8> {
         let parts = [source, "\0", &shape.method, "\0", &shape.path];
-        parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().to_vec()
+        parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().to_vec()
     };
     let values: [&(dyn ToSql + Sync); 8] = [
         &sums.iter().map(|(_, shape)| identity(shape)).collect::<Vec<_>>(),
