@@ -288,3 +288,21 @@ pub const CALLS_WAITING: usize = 10_000;
 pub const VERSION_EVERY: Duration = Duration::from_secs(2);
 /// Times that events are matched anew because the subscriptions have changed meanwhile.
 pub const MATCHINGS: usize = 20;
+/// Bytes of an id in a queue's message; ours have 36.
+pub const CALL_ID: usize = 64;
+/// Ids that are published to RabbitMQ before their confirms are awaited: enough to hide the way there and back.
+pub const CALLS_PUBLISHED: usize = 500;
+/// Time to connect to a queue's server, its handshake included.
+pub const QUEUE_CONNECT: Duration = Duration::from_secs(10);
+/// Time for the answer of a queue's server: the confirms of a batch, or a request to SQS.
+pub const QUEUE_ANSWER: Duration = Duration::from_secs(30);
+/// Seconds within which RabbitMQ and we show each other that we are there; twice as much, and the connection is given up.
+pub const QUEUE_HEARTBEAT: u16 = 10;
+/// First pause before a queue's server is tried again; it doubles up to [`QUEUE_PAUSE_MOST`].
+pub const QUEUE_PAUSE: Duration = Duration::from_millis(500);
+/// See [`QUEUE_PAUSE`]: what a server that comes back waits for at most.
+pub const QUEUE_PAUSE_MOST: Duration = Duration::from_secs(10);
+/// Time for a stopping process to send and settle what it has; the sweep finds the rest.
+pub const QUEUE_CLOSE: Duration = Duration::from_secs(5);
+/// Characters of a queue's name in RabbitMQ, which takes 255 bytes.
+pub const QUEUE_NAME: usize = 200;

@@ -10,6 +10,14 @@ use async_trait::async_trait;
 
 use crate::model::DeliveryId;
 
+// What every backend is made of.
+mod inbox;
+mod message;
+mod outbox;
+mod retrying;
+
+mod rabbitmq;
+
 /// A message that was received; dropping it tells the queue that it is settled.
 ///
 /// It is kept until the attempt is recorded or the delivery is given back: a process that dies settles nothing, so the
@@ -70,6 +78,7 @@ pub trait Queue: Send + Sync {
 pub async fn connect(url: &str) -> anyhow::Result<Option<Arc<dyn Queue>>> {
     match url.split_once(':') {
         Some(("embedded", "")) => Ok(None),
+        Some(("amqp" | "amqps", _)) => Ok(Some(rabbitmq::connect(url).await?)),
         _ => anyhow::bail!(
             "`{}` names no queue; use embedded:, amqp://… or sqs://…",
             crate::store::redacted(url)

@@ -268,7 +268,12 @@ pub fn redacted(url: &str) -> String {
             let _ = parsed.set_password(Some("***"));
             parsed.into()
         }
-        _ => url.to_owned(),
+        Ok(_) => url.to_owned(),
+        // What is no URL may have one all the same.
+        Err(_) => match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
+            _ => url.to_owned(),
+        },
     }
 }
 
