@@ -306,3 +306,15 @@ pub const QUEUE_PAUSE_MOST: Duration = Duration::from_secs(10);
 pub const QUEUE_CLOSE: Duration = Duration::from_secs(5);
 /// Characters of a queue's name in RabbitMQ, which takes 255 bytes.
 pub const QUEUE_NAME: usize = 200;
+/// Ids in one message of SQS, where many wait: a request costs the same, and what dies with them is claimed again for nothing.
+pub const CALLS_PER_MESSAGE: usize = 20;
+/// Messages in one request to SQS; its own bound.
+pub const SQS_BATCH: usize = 10;
+/// Requests of one kind to SQS at the same time: all calls that are held come in so many.
+pub const SQS_REQUESTS: usize = CALLS_HELD / (CALLS_PER_MESSAGE * SQS_BATCH);
+/// How long SQS waits for a message before it answers that there is none; its own bound.
+pub const SQS_POLL: Duration = Duration::from_secs(20);
+/// How long a settled message waits for others to be deleted with; it stays hidden all the while.
+pub const SQS_LINGER: Duration = Duration::from_millis(200);
+/// How often it is looked for messages that would soon be shown to others.
+pub const SQS_EXTEND_EVERY: Duration = Duration::from_secs(10);

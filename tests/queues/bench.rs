@@ -21,8 +21,8 @@ pub(crate) trait Broker: 'static {
     fn address(&self) -> SocketAddr;
     /// The URL of a queue, by way of this address.
     fn url(&self, queue: &str, by: SocketAddr) -> String;
-    /// Makes a queue, where ours does not.
-    async fn make(&self, queue: &str) -> Result<()>;
+    /// Makes a queue of this name, where connecting does not: how the others call it.
+    async fn make(&self, name: &str) -> Result<String>;
     /// Removes it.
     async fn remove(&self, queue: &str) -> Result<()>;
     /// Puts a message into it that may be none of ours.
@@ -43,8 +43,7 @@ impl<B: Broker> Bench<B> {
     pub(crate) async fn new(broker: Arc<B>) -> Result<Self> {
         // A server may be shared with other runs, on other machines too.
         let random = RandomState::new().hash_one(std::process::id());
-        let queue = format!("gatehook-test-{random:016x}");
-        broker.make(&queue).await?;
+        let queue = broker.make(&format!("gatehook-test-{random:016x}")).await?;
         Ok(Self { broker, queue })
     }
 

@@ -5,3 +5,4 @@
 mod bench;
 mod conformance;
 mod rabbitmq;
+mod sqs;

@@ -64,8 +64,8 @@ impl Broker for RabbitMq {
         url.into()
     }
 
-    async fn make(&self, _queue: &str) -> Result<()> {
-        Ok(())
+    async fn make(&self, name: &str) -> Result<String> {
+        Ok(name.to_owned())
     }
 
     async fn remove(&self, queue: &str) -> Result<()> {

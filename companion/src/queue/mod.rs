@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use crate::model::DeliveryId;
 
 // What every backend is made of.
+mod handle;
 mod inbox;
 mod message;
 mod outbox;
 mod retrying;
 
 mod rabbitmq;
+mod sqs;
 
 /// A message that was received; dropping it tells the queue that it is settled.
 ///
@@ -79,6 +81,7 @@ pub async fn connect(url: &str) -> anyhow::Result<Option<Arc<dyn Queue>>> {
     match url.split_once(':') {
         Some(("embedded", "")) => Ok(None),
         Some(("amqp" | "amqps", _)) => Ok(Some(rabbitmq::connect(url).await?)),
+        Some(("sqs", _)) => Ok(Some(sqs::connect(url).await?)),
         _ => anyhow::bail!(
             "`{}` names no queue; use embedded:, amqp://… or sqs://…",
             crate::store::redacted(url)

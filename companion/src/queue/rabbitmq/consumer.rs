@@ -16,9 +16,9 @@ use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Shared;
 use super::server::{Server, Session};
 use crate::limits;
+use crate::queue::handle::Shared;
 use crate::queue::inbox::Arrived;
 use crate::queue::message;
 use crate::queue::retrying::Pauses;
@@ -69,7 +69,7 @@ async fn receive(
                 Some(Ok(message)) => {
                     *pauses = Pauses::new();
                     held.0.insert(message.delivery_tag);
-                    take(message, shared, &settle);
+                    take(&message, shared, &settle);
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None => anyhow::bail!("RabbitMQ ended the consumer"),
@@ -87,7 +87,7 @@ async fn receive(
     finish(session, server, &messages).await
 }
 
-fn take(message: Delivery, shared: &Shared, settle: &mpsc::UnboundedSender<DeliveryTag>) {
+fn take(message: &Delivery, shared: &Shared, settle: &mpsc::UnboundedSender<DeliveryTag>) {
     let tag = message.delivery_tag;
     let Some(delivery) = message::id(&message.data) else {
         shared.inbox.count_foreign();

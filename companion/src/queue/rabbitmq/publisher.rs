@@ -10,10 +10,10 @@ use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Confirmation, Event};
 
-use super::Shared;
 use super::server::{Server, Session};
 use crate::limits;
 use crate::model::DeliveryId;
+use crate::queue::handle::Shared;
 use crate::queue::retrying::Pauses;
 
 /// Survives a restart of the server.
@@ -56,6 +56,14 @@ async fn publish(
             batch = shared.outbox.take(limits::CALLS_PUBLISHED) => batch,
             event = events.next() => match event {
                 Some(Event::Error(error)) => return Err(error.into()),
+                Some(Event::ConnectionBlocked(why)) => {
+                    shared.publishing.down(&anyhow::anyhow!("RabbitMQ takes nothing now: {why}"));
+                    continue;
+                }
+                Some(Event::ConnectionUnblocked) => {
+                    shared.publishing.up();
+                    continue;
+                }
                 None => anyhow::bail!("the connection ended"),
                 Some(_) => continue,
             },

@@ -109,7 +109,7 @@ impl Server {
             Ok(dialled.unwrap_or_else(|_| Err(TimedOut.into()))?)
         };
         let connection = Connection::connector(self.uri.clone(), runtime, dial, properties).await;
-        let connection = connection.map_err(|error| self.refusal(error))?;
+        let connection = connection.map_err(|error| self.refusal(&error))?;
         let channel = connection.create_channel().await?;
         self.declare(&channel).await?;
         Ok(Session { connection, channel })
@@ -124,7 +124,7 @@ impl Server {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         let declared = channel.queue_declare(self.queue(), options, arguments).await;
-        declared.map(drop).map_err(|error| self.refusal(error))
+        declared.map(drop).map_err(|error| self.refusal(&error))
     }
 
     /// Says a client's first word and waits until the server does anything, be it to hang up.
@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// One sentence for what the server or the way to it said.
-    fn refusal(&self, error: lapin::Error) -> anyhow::Error {
+    fn refusal(&self, error: &lapin::Error) -> anyhow::Error {
         let user = &self.uri.authority.userinfo.username;
         let refused = match error.kind() {
             lapin::ErrorKind::ProtocolError(refused) => refused,
