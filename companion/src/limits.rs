@@ -318,3 +318,7 @@ pub const SQS_POLL: Duration = Duration::from_secs(20);
 pub const SQS_LINGER: Duration = Duration::from_millis(200);
 /// How often it is looked for messages that would soon be shown to others.
 pub const SQS_EXTEND_EVERY: Duration = Duration::from_secs(10);
+/// Rows that a move of a store copies or compares at once, and their bytes.
+pub const MOVE_ROWS: usize = 2_000;
+/// See [`MOVE_ROWS`].
+pub const MOVE_BYTES: usize = 8 << 20;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use companion::clock::{Clock, SystemClock};
-use companion::commands::{Backup, Check, Explain, Integrity, Openapi};
+use companion::commands::{Backup, Check, Explain, Integrity, MigrateStore, Openapi};
 use companion::config::Settings;
 use companion::telemetry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -39,6 +39,8 @@ enum Command {
     Backup(Backup),
     /// Check whether the database of a companion, running or not, holds together
     Integrity(Integrity),
+    /// Move a companion's store from SQLite to PostgreSQL, most of it while the companion runs
+    MigrateStore(MigrateStore),
 }
 
 #[tokio::main]
@@ -51,6 +53,7 @@ async fn main() -> ExitCode {
         Command::Openapi(openapi) => openapi.run(&mut out, &mut err),
         Command::Backup(backup) => backup.run(&mut out),
         Command::Integrity(integrity) => integrity.run(&mut out),
+        Command::MigrateStore(migrate) => migrate.run(&mut out).await,
     };
     match result {
         Ok(code) => code,

@@ -12,6 +12,7 @@ mod configurations;
 pub mod explain;
 mod input;
 pub mod integrity;
+pub mod migrate_store;
 pub mod openapi;
 mod rehearsal;
 
@@ -19,6 +20,7 @@ pub use backup::Backup;
 pub use check::Check;
 pub use explain::Explain;
 pub use integrity::Integrity;
+pub use migrate_store::MigrateStore;
 pub use openapi::Openapi;
 
 /// What a shell is told of a command that did its work: success if what it looked at holds.

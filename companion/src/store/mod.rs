@@ -19,6 +19,7 @@ use crate::vault::Vault;
 #[cfg(test)]
 mod conformance;
 mod housekeeping;
+pub mod migration;
 pub mod offline;
 mod postgres;
 mod sealing;

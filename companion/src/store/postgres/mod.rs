@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::{Object, Pool, Transaction};
 use jiff::Timestamp;
 
+use super::migration::MOVING_FROM;
 use super::{
     Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Named, NewDelivery,
     NewEvent, Note, Pruned, Recorded, ReplayQuery, Store, StoreError, SubscriptionQuery, Unmatched,
@@ -51,6 +52,10 @@ mod tokens;
 mod transaction;
 mod unmatched;
 
+pub(super) use nul::escaped;
+pub(super) use order::lane;
+pub(super) use unmatched::identity as shape_identity;
+
 pub(super) struct PostgresStore {
     database: Database,
     acceptor: Acceptor,
@@ -79,11 +84,23 @@ impl PostgresStore {
         let pool = server.pool()?;
         let mut connection = pool.get().await.with_context(shown)?;
         migrations::migrate(&mut connection).await.with_context(shown)?;
+        let moving = connection.query_opt("SELECT value FROM meta WHERE name = $1", &[&MOVING_FROM]).await?;
+        if let Some(row) = moving {
+            let from = String::from_utf8_lossy(row.get(0)).into_owned();
+            bail!("a move of {from} into it has not ended; run gatehook migrate-store again");
+        }
         drop(connection);
         let ear = Ear::open(server).await.with_context(shown)?;
         let database = Database { pool, vault };
         Ok(Self { acceptor: Acceptor::start(database.clone()), database, ear })
     }
+}
+
+/// A connection to a schema that is up to date, for whoever is not a companion.
+pub(super) async fn connection(url: &str) -> anyhow::Result<Object> {
+    let mut connection = Server::find(url).await?.pool()?.get().await?;
+    migrations::migrate(&mut connection).await?;
+    Ok(connection)
 }
 
 #[async_trait]

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 /// A text as it is kept.
-pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+pub(in crate::store) fn escaped(text: &str) -> Cow<'_, str> {
     match text.contains(['\0', '\\']) {
         true => text.replace('\\', r"\\").replace('\0', r"\0").into(),
         false => text.into(),

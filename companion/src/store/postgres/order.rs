@@ -20,7 +20,7 @@ pub(super) const WAITING: i64 = i64::MAX;
 const STRIPES: i64 = 64;
 
 /// A lane's number. Two that had the same one, which nobody will see, would wait for each other as one.
-pub(super) fn lane(subscription: &str, resource: &str) -> i64 {
+pub(in crate::store) fn lane(subscription: &str, resource: &str) -> i64 {
     let hash = Sha256::new().chain_update(subscription).chain_update([0]).chain_update(resource).finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);

@@ -41,10 +41,7 @@ pub(super) async fn count(
                     AS n (identity, method, path, count, status, place) ORDER BY place \
                   ON CONFLICT (identity) DO UPDATE SET count = LEAST(unmatched.count + excluded.count, $8), \
                     status = excluded.status, last_at = excluded.last_at";
-    let identity = |shape: &Shape| -> Vec<u8> {
-        let parts = [source, "\0", &shape.method, "\0", &shape.path];
-        parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().to_vec()
-    };
+    let identity = |shape: &Shape| identity(source, &shape.method, &shape.path);
     let values: [&(dyn ToSql + Sync); 8] = [
         &sums.iter().map(|(_, shape)| identity(shape)).collect::<Vec<_>>(),
         &source,
@@ -81,4 +78,10 @@ pub(super) async fn page(
         last_at: time(row.get("last_at")),
     };
     Ok(found.iter().map(read).collect())
+}
+
+/// What tells a shape from others, short enough for an index.
+pub(in crate::store) fn identity(source: &str, method: &str, path: &str) -> Vec<u8> {
+    let parts = [source, "\0", method, "\0", path];
+    parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().to_vec()
 }

@@ -43,7 +43,7 @@ pub(in crate::store) fn backup(database: &Path, file: &Path) -> anyhow::Result<C
 }
 
 /// A read-only connection to a database that must be there.
-pub(super) fn open(database: &Path) -> anyhow::Result<Connection> {
+pub(in crate::store) fn open(database: &Path) -> anyhow::Result<Connection> {
     let shown = || format!("--store: cannot read {}", database.display());
     let connection =
         Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).with_context(shown)?;

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::migration::MOVED_TO;
 use super::{
     Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Named, NewDelivery,
     NewEvent, Note, Pruned, Recorded, ReplayQuery, Sharing, Store, StoreError, SubscriptionQuery, Unmatched,
@@ -79,12 +80,16 @@ impl SqliteStore {
             Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         configure(&connection)?;
         migrate(&mut connection).with_context(|| format!("cannot use {}", path.display()))?;
+        if let Some(moved_to) = moved_to(&connection)? {
+            bail!("{} was moved to {moved_to}; start with that as --store", path.display());
+        }
         let readers = Readers { path: path.to_owned(), idle: Arc::default() };
         Ok(Self { writer: Writer::start(connection)?, readers, vault, _lock: lock })
     }
 }
 
-fn lock(database: &Path) -> anyhow::Result<File> {
+/// Keeps other processes from the database, for as long as the file is held.
+pub(super) fn lock(database: &Path) -> anyhow::Result<File> {
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let file = File::create(&path).with_context(|| format!("cannot write beside {}", database.display()))?;
@@ -95,6 +100,28 @@ fn lock(database: &Path) -> anyhow::Result<File> {
             Err(error).with_context(|| format!("cannot lock {}", database.display()))
         }
     }
+}
+
+/// Where the database was moved to, if it was.
+pub(super) fn moved_to(connection: &Connection) -> anyhow::Result<Option<String>> {
+    let sql = "SELECT CAST(value AS TEXT) FROM meta WHERE name = ?1";
+    Ok(connection.query_row(sql, [MOVED_TO], |row| row.get(0)).optional()?)
+}
+
+/// The last place in the order of acceptance that was given.
+pub(super) fn last_place(connection: &Connection) -> anyhow::Result<i64> {
+    Ok(events::newest(connection)?)
+}
+
+/// Makes sure that a database has this program's schema.
+pub(super) fn is_current(connection: &Connection) -> anyhow::Result<()> {
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let own = MIGRATIONS.len();
+    ensure!(
+        version as usize == own,
+        "its schema has version {version}, this program's is {own}; start the companion once"
+    );
+    Ok(())
 }
 
 fn configure(connection: &Connection) -> anyhow::Result<()> {

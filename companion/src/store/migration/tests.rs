@@ -1,0 +1,223 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::model::{
+    Attempt, DeliveryId, Event, Format, Options, Outcome, Scope, Secret, Shape, Subscription, SubscriptionId,
+    SubscriptionStatus, Token,
+};
+use crate::retry::Verdict;
+use crate::store::postgres::scratch::Schema;
+use crate::store::{
+    AuditEntry, DeliveryQuery, Ended, EventQuery, Health, NewDelivery, NewEvent, Note, Store,
+    SubscriptionQuery, connect, embedded,
+};
+use crate::testing::Folder;
+use crate::vault::Vault;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn vault() -> Vault {
+    Vault::new(&[1; 32])
+}
+
+fn subscription(id: &str, rate: Option<&str>) -> Subscription {
+    Subscription {
+        id: SubscriptionId(id.into()),
+        revision: 1,
+        tenant: Some("blue\0\\".into()),
+        target_url: "https://example.com/".into(),
+        events: vec!["*".into()],
+        status: SubscriptionStatus::On,
+        off_reason: None,
+        description: Some("a \\ and a \0".into()),
+        format: Format::Standard,
+        metadata: [("a".to_owned(), "\0".into())].into_iter().collect(),
+        options: Options { rate_limit: rate.map(Into::into), ..Options::default() },
+        credentials: Default::default(),
+        secrets: vec![Secret { key: vec![7; 24].into(), expires_at: None }],
+        expires_at: None,
+        failing_since: None,
+        created_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+async fn accept(store: &dyn Store, number: usize, resource: Option<&str>) {
+    let event = Event {
+        id: format!("evt_{number}"),
+        source: "/test".into(),
+        event_type: "contact.create".into(),
+        subject: Some("/contacts/1".into()),
+        time: at(0),
+        datacontenttype: Some("application/json".into()),
+        data: Some(format!("{{\"n\" : {number}}}").into_bytes().into()),
+        tenant: None,
+        extensions: [("requestid".to_owned(), serde_json::from_str("\"\\u0000\"").unwrap())].into(),
+    };
+    let delivery = NewDelivery {
+        id: DeliveryId(format!("dlv_{number:06}")),
+        subscription: SubscriptionId("sub_1".into()),
+        due_at: at(0),
+        resource: resource.map(Into::into),
+        lease: None,
+    };
+    let event = NewEvent { event: event.into(), deliveries: vec![delivery] };
+    store.accept(vec![event], at(0)).await.unwrap();
+}
+
+/// Makes one attempt of what is due first, and records how it ended.
+async fn attempt(store: &dyn Store, verdict: Verdict) {
+    let claims = store.claim(SubscriptionId("sub_1".into()), 1, at(1), at(61)).await.unwrap();
+    let claimed = &claims.claimed[0];
+    let attempt = Attempt {
+        number: claimed.attempt_count + 1,
+        started_at: at(1),
+        duration_ms: 3,
+        outcome: Outcome::Unreachable("why\0".into()),
+        answer: vec![0, 1, 2].into(),
+    };
+    let (id, claim) = (claimed.id.clone(), claimed.claim);
+    let ended = Ended { id, claim, attempt, verdict, health: Health::Same, note: Note::default() };
+    store.record(Arc::new(vec![ended]), at(2)).await.unwrap();
+}
+
+/// A store with a row of every kind.
+async fn fill(store: &dyn Store) {
+    let audit = AuditEntry {
+        at: at(0),
+        actor: "admin".into(),
+        action: "subscription.create".into(),
+        resource: "sub_1".into(),
+        detail: None,
+    };
+    let note = Note { audit: Some(audit), ..Note::default() };
+    store.create_subscription(subscription("sub_1", None), note).await.unwrap();
+    store.create_subscription(subscription("sub_2", Some("5/s")), Note::default()).await.unwrap();
+    let token = Token {
+        id: "tok_1".into(),
+        hash: [3; 32],
+        scope: Scope::Read,
+        description: None,
+        expires_at: None,
+        created_at: at(0),
+    };
+    store.create_token(token, Note::default()).await.unwrap();
+    for number in 0..3_000 {
+        accept(store, number, (number >= 2_990).then_some("/contacts/1")).await;
+    }
+    attempt(store, Verdict::Retry(at(500))).await;
+    attempt(store, Verdict::Delivered).await;
+    let shape = Shape { method: "POST".into(), path: "/a".into(), count: 2, status: 200 };
+    store.count_unmatched("one".into(), vec![shape], 9, at(0)).await.unwrap();
+    store.meta("kept", Some(vec![1].into())).await.unwrap();
+}
+
+/// All that can be read of a store, as text.
+async fn all(store: &dyn Store) -> Vec<String> {
+    let limit = 1_000_000;
+    let mut all = Vec::new();
+    let subscriptions = SubscriptionQuery { limit, ..Default::default() };
+    all.extend(store.subscriptions(subscriptions).await.unwrap().iter().map(|row| format!("{row:?}")));
+    let mut cursor = None;
+    loop {
+        let query = EventQuery { cursor, oldest_first: true, limit, ..Default::default() };
+        let page = store.events(query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        cursor = Some(last.seq);
+        all.extend(page.iter().map(|row| format!("{row:?}")));
+    }
+    let deliveries = store.deliveries(DeliveryQuery { limit, ..Default::default() }).await.unwrap();
+    for delivery in deliveries {
+        all.push(format!("{:?}", store.delivery(&delivery.id).await.unwrap()));
+    }
+    all.extend(store.tokens().await.unwrap().iter().map(|row| format!("{row:?}")));
+    all.extend(store.audit(None, limit).await.unwrap().iter().map(|row| format!("{row:?}")));
+    all.extend(store.unmatched(None, limit).await.unwrap().iter().map(|row| format!("{row:?}")));
+    all.push(format!("{:?} {:?}", store.meta("kept", None).await.unwrap(), store.due().await.unwrap()));
+    all
+}
+
+#[tokio::test]
+async fn a_store_moves_while_it_is_used_and_each_row_is_as_it_was() {
+    let Some(schema) = Schema::new() else { return };
+    let folder = Folder::new();
+    let old = format!("sqlite:{}", folder.path("old.db").display());
+    let store = embedded(&old, vault()).unwrap();
+    fill(&*store).await;
+    let (told, mut stop) = tokio::sync::mpsc::unbounded_channel();
+    let (from, to) = (old.clone(), schema.url());
+    let moving = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(move_store(&from, &to, &mut |progress| {
+            let _ = told.send(progress);
+        }))
+    });
+    while stop.recv().await.unwrap() != Progress::Stop {}
+    assert!(connect(&schema.url(), vault()).await.is_err(), "it is not there yet");
+    // Whatever happens to a row: a new one, one that is changed, one that goes.
+    accept(&*store, 9_000, None).await;
+    attempt(&*store, Verdict::Delivered).await;
+    store.delete_subscription(SubscriptionId("sub_2".into()), Note::default()).await.unwrap();
+    store.prune(0, 100, at(9), 0).await.unwrap();
+    let before = all(&*store).await;
+    drop(store);
+    let moved = moving.join().unwrap().unwrap();
+    assert!(moved.contains(&("attempts", 1)) && moved.contains(&("subscriptions", 1)), "{moved:?}");
+    let new = connect(&schema.url(), vault()).await.unwrap();
+    let after = all(&*new).await;
+    for (one, other) in before.iter().zip(&after) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(before.len(), after.len());
+    // It goes on where the old one was: places, keys, order.
+    accept(&*new, 9_001, Some("/contacts/1")).await;
+    let newest = new.events(EventQuery { limit: 1, ..Default::default() }).await.unwrap();
+    assert_eq!(newest[0].seq, 3_002);
+    let refused = embedded(&old, vault()).err().unwrap().to_string();
+    assert!(refused.contains("was moved to postgres://"), "{refused}");
+    assert!(move_store(&old, &schema.url(), &mut |_| {}).await.is_err(), "it was moved before");
+}
+
+#[tokio::test]
+async fn a_store_that_is_used_is_no_target_and_a_move_that_was_broken_off_goes_on() {
+    let Some(schema) = Schema::new() else { return };
+    let folder = Folder::new();
+    let old = format!("sqlite:{}", folder.path("old.db").display());
+    let store = embedded(&old, vault()).unwrap();
+    fill(&*store).await;
+    drop(store);
+    let new = connect(&schema.url(), vault()).await.unwrap();
+    accept(&*new, 1, None).await;
+    drop(new);
+    let refused = move_store(&old, &schema.url(), &mut |_| {}).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("in use already"), "{refused:#}");
+    schema.run("DELETE FROM deliveries; DELETE FROM events; DELETE FROM meta");
+    // The server goes away in the middle of it.
+    let cut = |progress: Progress| {
+        if matches!(progress, Progress::Table { name: "events", .. }) {
+            schema.cut();
+        }
+    };
+    assert!(move_store(&old, &schema.url(), &mut { cut }).await.is_err());
+    let refused = connect(&schema.url(), vault()).await.err().unwrap();
+    assert!(format!("{refused:#}").contains("has not ended"), "{refused:#}");
+    let moved = move_store(&old, &schema.url(), &mut |_| {}).await.unwrap();
+    assert!(moved.contains(&("events", 3_000)), "{moved:?}");
+    connect(&schema.url(), vault()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_named() {
+    for (from, to, named) in [
+        ("postgres://x", "postgres://y", "--from"),
+        ("sqlite:/nowhere/x.db", "postgres://y", "--from"),
+        ("sqlite:x.db", "sqlite:y.db", "--to"),
+    ] {
+        let refused = move_store(from, to, &mut |_| {}).await.unwrap_err();
+        assert!(format!("{refused:#}").contains(named), "{refused:#}");
+    }
+}
