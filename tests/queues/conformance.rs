@@ -17,6 +17,9 @@ use crate::bench::{Bench, Broker, Held, PATIENCE, all, ids, says};
 /// Time in which something would have come that does not.
 const NOTHING_MORE: Duration = Duration::from_secs(3);
 
+/// Time in which a server that says nothing is tried more than once.
+const SOME_ATTEMPTS: Duration = Duration::from_secs(25);
+
 /// Runs every case, and fails with the names of those that failed.
 pub(crate) async fn holds<B: Broker>(broker: B) {
     LocalSet::new().run_until(cases_hold(broker)).await;
@@ -46,6 +49,7 @@ async fn cases_hold<B: Broker>(broker: B) {
         what_is_settled_does_not_come_again,
         closing_sends_what_waits,
         a_server_that_is_away_blocks_nobody,
+        a_server_that_falls_silent_is_left_and_found_again,
         old_tickets_harm_no_new_connection,
         a_slow_receiver_holds_a_bounded_number,
         foreign_messages_are_thrown_away,
@@ -183,6 +187,23 @@ async fn a_server_that_is_away_blocks_nobody<B: Broker>(bench: &Bench<B>) -> Res
     says(&publisher, true).await
 }
 
+async fn a_server_that_falls_silent_is_left_and_found_again<B: Broker>(bench: &Bench<B>) -> Result<()> {
+    let cable = Cable::to(bench.broker.address()).await?;
+    let handle = bench.handle_by(cable.address()).await?;
+    let before = ids(5);
+    handle.publish(before.clone());
+    drop(all(&handle, &before).await?);
+    cable.becomes(Condition::Silent);
+    let meanwhile = ids(5);
+    handle.publish(meanwhile.clone());
+    says(&handle, false).await?;
+    tokio::time::sleep(SOME_ATTEMPTS).await;
+    ensure!(!handle.is_up(), "a silent server is up");
+    cable.becomes(Condition::Whole);
+    drop(all(&handle, &meanwhile).await?);
+    says(&handle, true).await
+}
+
 async fn old_tickets_harm_no_new_connection<B: Broker>(bench: &Bench<B>) -> Result<()> {
     let cable = Cable::to(bench.broker.address()).await?;
     let (publisher, receiver) = (bench.handle().await?, bench.handle_by(cable.address()).await?);
@@ -195,6 +216,8 @@ async fn old_tickets_harm_no_new_connection<B: Broker>(bench: &Bench<B>) -> Resu
     let new = ids(30);
     publisher.publish(new.clone());
     let held = all(&receiver, &new).await?;
+    // Ways out and in come back one by one.
+    says(&receiver, true).await?;
     drop(tickets);
     drop(held);
     let newest = ids(30);

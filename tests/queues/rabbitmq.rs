@@ -95,7 +95,10 @@ impl Broker for RabbitMq {
         let (user, password) = (self.url.username(), self.url.password().unwrap_or_default());
         let mut elsewhere = self.url_as(user, password, self.address)?;
         elsewhere.set_path("no-such-host");
+        let mut plain = self.url_as(user, password, self.address)?;
+        plain.set_scheme("amqps").ok().context("a URL with a scheme")?;
         Ok(vec![
+            (plain.into(), "(TLS): "),
             ("amqp://u:hush@".into(), "is no URL of a RabbitMQ server"),
             ("amqp://u:hush@127.0.0.1?queue=a&durable=no".into(), "the only parameter is queue, not durable"),
             (self.url_as("nobody", "hush", self.address)?.into(), "refuses the user `nobody`"),

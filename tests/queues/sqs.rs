@@ -143,6 +143,7 @@ impl Broker for Sqs {
     async fn refusals(&self, queue: &str) -> Result<Vec<(String, &'static str)>> {
         let nobody = ReservedPort::any()?.release();
         Ok(vec![
+            (self.url(queue, self.address).replace("=http:", "=https:"), "cannot reach SQS at https://"),
             ("sqs://key:hush@127.0.0.1/1/g".into(), "credentials come from the environment"),
             (format!("sqs://{}?endpoint=http://{}", self.address, self.address), "it names no queue"),
             (self.url(&format!("{queue}.fifo"), self.address), "is a FIFO queue"),

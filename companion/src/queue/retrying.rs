@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::limits;
 
 /// One way to a server: says whether it stands, and tells the log of each change.
@@ -47,6 +49,16 @@ impl Pauses {
     /// From the shortest one.
     pub(super) fn new() -> Self {
         Self(limits::QUEUE_PAUSE)
+    }
+
+    /// Goes on with what needs the server; where that lasted, the next pause is the shortest one again.
+    pub(super) async fn lasting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let ended = work.await;
+        if began.elapsed() > limits::QUEUE_PAUSE_MOST {
+            *self = Self::new();
+        }
+        ended
     }
 
     /// The next pause.

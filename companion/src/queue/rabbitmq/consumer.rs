@@ -32,7 +32,7 @@ pub(super) async fn run(server: Arc<Server>, shared: Arc<Shared>) {
     let mut pauses = Pauses::new();
     loop {
         let ended = match server.connect().await {
-            Ok(session) => receive(&session, &server, &shared, &mut pauses).await,
+            Ok(session) => pauses.lasting(receive(&session, &server, &shared)).await,
             Err(error) => Err(error),
         };
         // What still waits came with the session that ended, and comes again.
@@ -49,12 +49,7 @@ pub(super) async fn run(server: Arc<Server>, shared: Arc<Shared>) {
 }
 
 /// Receives on one session until it breaks; `Ok` when the process stops.
-async fn receive(
-    session: &Session,
-    server: &Server,
-    shared: &Shared,
-    pauses: &mut Pauses,
-) -> anyhow::Result<()> {
+async fn receive(session: &Session, server: &Server, shared: &Shared) -> anyhow::Result<()> {
     let prefetch = u16::try_from(limits::CALLS_HELD).unwrap_or(u16::MAX);
     session.channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -67,7 +62,6 @@ async fn receive(
         tokio::select! {
             message = messages.next() => match message {
                 Some(Ok(message)) => {
-                    *pauses = Pauses::new();
                     held.0.insert(message.delivery_tag);
                     take(&message, shared, &settle);
                 }

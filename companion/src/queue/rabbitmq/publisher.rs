@@ -30,7 +30,7 @@ pub(super) async fn run(server: Arc<Server>, shared: Arc<Shared>, first: Session
         let ended = match session {
             Ok(session) => {
                 shared.publishing.up();
-                publish(&session, &server, &shared, &mut pauses).await
+                pauses.lasting(publish(&session, &server, &shared)).await
             }
             Err(error) => Err(error),
         };
@@ -43,13 +43,9 @@ pub(super) async fn run(server: Arc<Server>, shared: Arc<Shared>, first: Session
 }
 
 /// Publishes on one session until it breaks; `Ok` when nothing will come any more.
-async fn publish(
-    session: &Session,
-    server: &Server,
-    shared: &Shared,
-    pauses: &mut Pauses,
-) -> anyhow::Result<()> {
+async fn publish(session: &Session, server: &Server, shared: &Shared) -> anyhow::Result<()> {
     session.channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let mut pauses = Pauses::new();
     let mut events = std::pin::pin!(session.connection.events_listener());
     loop {
         let batch = tokio::select! {
@@ -77,7 +73,7 @@ async fn publish(
         shared.outbox.put_back(refused);
         match error {
             None if all_confirmed => {
-                *pauses = Pauses::new();
+                pauses = Pauses::new();
                 shared.outbox.sent();
             }
             // The server is there but does not take it, as when the queue has a greatest length.
