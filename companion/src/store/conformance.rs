@@ -10,10 +10,9 @@ use jiff::Timestamp;
 use super::*;
 use crate::model::{DeliveryStatus, Format, Options, Ordering, Outcome, Secret, SubscriptionStatus};
 use crate::retry::Verdict;
-use crate::store::postgres::scratch::Schema;
-use crate::testing::Folder;
 
 mod access;
+mod bench;
 mod erase;
 mod housekeeping;
 mod named;
@@ -24,118 +23,12 @@ mod shared;
 mod text;
 mod unmatched;
 
-/// A store to test, and what keeps it alive.
-struct Bench {
-    // Dropped before what it stands in.
-    store: Arc<dyn Store>,
-    place: Place,
-}
-
-/// Where a store stands.
-enum Place {
-    Folder(Folder),
-    Schema(Schema),
-}
-
-impl Bench {
-    /// An empty store of each kind.
-    async fn all() -> Vec<Self> {
-        let mut all = vec![Self::in_file()];
-        all.extend(Self::shared().await);
-        all
-    }
-
-    /// An empty store in a file.
-    fn in_file() -> Self {
-        let folder = Folder::new();
-        Self { store: open(&folder, 1).unwrap(), place: Place::Folder(folder) }
-    }
-
-    /// An empty store that several processes may share, where there is a server for one.
-    async fn shared() -> Option<Self> {
-        let schema = Schema::new()?;
-        Some(Self { store: connect(&schema.url(), vault(1)).await.unwrap(), place: Place::Schema(schema) })
-    }
-
-    /// Another process's handle to a shared store.
-    async fn other(&self) -> Arc<dyn Store> {
-        let Place::Schema(schema) = &self.place else { panic!("a file has one process") };
-        connect(&schema.url(), vault(1)).await.unwrap()
-    }
-
-    async fn reopen(self) -> Self {
-        self.reopen_with(vault(1)).await
-    }
-
-    async fn reopen_with(self, vault: Vault) -> Self {
-        let Self { store, place } = self;
-        drop(store);
-        // The writer's thread ends on its own once its handle is gone; until then the file is locked.
-        let store = loop {
-            match connect(&place.url(), vault.clone()).await {
-                Ok(store) => break store,
-                Err(error) if format!("{error:#}").contains("in use") => std::thread::yield_now(),
-                Err(error) => panic!("{error:#}"),
-            }
-        };
-        Self { store, place }
-    }
-
-    /// Does to the database what no use case does.
-    fn run(&self, sql: &str) {
-        match &self.place {
-            Place::Folder(folder) => {
-                rusqlite::Connection::open(folder.path("test.db")).unwrap().execute_batch(sql).unwrap();
-            }
-            Place::Schema(schema) => schema.run(sql),
-        }
-    }
-
-    async fn accept(&self, id: &str, subscriptions: &[&str]) -> Vec<DeliveryId> {
-        let event = new_event(id, subscriptions);
-        let ids = event.deliveries.iter().map(|delivery| delivery.id.clone()).collect();
-        assert_eq!(self.store.accept(vec![event], at(0)).await.unwrap(), [Acceptance::Accepted]);
-        ids
-    }
-
-    async fn claim(&self, subscription: &str, limit: usize, now: i64) -> Vec<Claimed> {
-        self.store.claim(sub(subscription), limit, at(now), at(now + 60)).await.unwrap().claimed
-    }
-
-    async fn record(&self, claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Recorded {
-        self.end(ended(claimed, status, verdict, now), now).await
-    }
-
-    async fn end(&self, ended: Ended, now: i64) -> Recorded {
-        self.store.record(Arc::new(vec![ended]), at(now)).await.unwrap().pop().unwrap()
-    }
-
-    async fn status(&self, id: &DeliveryId) -> DeliveryStatus {
-        self.store.delivery(id).await.unwrap().0.status
-    }
-}
+use bench::{Bench, Place, open, vault};
 
 fn ended(claimed: &Claimed, status: u16, verdict: Verdict, now: i64) -> Ended {
     let attempt = attempt(claimed.attempt_count + 1, status, now);
     let (id, claim) = (claimed.id.clone(), claimed.claim);
     Ended { id, claim, attempt, verdict, health: Health::Same, note: Note::default() }
-}
-
-impl Place {
-    fn url(&self) -> String {
-        match self {
-            Self::Folder(folder) => format!("sqlite:{}", folder.path("test.db").display()),
-            Self::Schema(schema) => schema.url(),
-        }
-    }
-}
-
-fn vault(key: u8) -> Vault {
-    Vault::new(&[key; 32])
-}
-
-fn open(folder: &Folder, key: u8) -> anyhow::Result<Arc<dyn Store>> {
-    embedded(&format!("sqlite:{}", folder.path("test.db").display()), vault(key))
 }
 
 fn at(second: i64) -> Timestamp {

@@ -99,7 +99,9 @@ pub trait Store: Housekeeping + Sharing {
         self.accept(events, now).await
     }
 
-    /// Leases up to `limit` due deliveries of a subscription until `lease_until`. No two claims hold the same delivery.
+    /// Leases up to `limit` due deliveries of a subscription until `lease_until`. No two claims hold the same delivery. A
+    /// shared store keeps to the subscription's rate and cap over all processes: where they allow none now,
+    /// [`Claims::next_due_at`] says when to ask again.
     async fn claim(
         &self,
         subscription: SubscriptionId,
@@ -261,21 +263,23 @@ pub fn embedded(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
     }
 }
 
-/// A store's URL without the password that may stand in it.
+/// A store's URL without the password that may stand in it, however wrong it is otherwise.
 pub fn redacted(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // Fails only for URLs that cannot have a password.
-            let _ = parsed.set_password(Some("***"));
-            parsed.into()
+    let mut shown = url.to_owned();
+    if let Some(begin) = shown.find("://").map(|scheme| scheme + 3) {
+        let rest = &shown[begin..];
+        let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        // A password with one of these signs in it hides the host.
+        let user = rest[..host].rfind('@').or_else(|| rest.rfind('@')).unwrap_or(0);
+        if let Some(name) = rest[..user].find(':') {
+            shown.replace_range(begin + name + 1..begin + user, "***");
         }
-        Ok(_) => url.to_owned(),
-        // What is no URL may have one all the same.
-        Err(_) => match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
-            _ => url.to_owned(),
-        },
     }
+    if let Some(begin) = shown.find("password=").map(|name| name + 9) {
+        let end = shown[begin..].find('&').map_or(shown.len(), |length| begin + length);
+        shown.replace_range(begin..end, "***");
+    }
+    shown
 }
 
 impl From<&Event> for EventHead {
@@ -285,6 +289,23 @@ impl From<&Event> for EventHead {
             source: event.source.clone(),
             event_type: event.event_type.clone(),
             subject: event.subject.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("sqlite:a.db", "sqlite:a.db"),
+            ("postgres://host:5432/db", "postgres://host:5432/db"),
+            ("postgres://me@host/db?x=a@b", "postgres://me@host/db?x=a@b"),
+            ("postgres://me:pa:ss@host:1,other:2/db", "postgres://me:***@host:1,other:2/db"),
+            ("postgres://me:pa/s@s@host/db", "postgres://me:***@host/db"),
+            ("postgres://host/db?password=pass&user=me", "postgres://host/db?password=***&user=me"),
+        ] {
+            assert_eq!(super::redacted(url), shown);
         }
     }
 }

@@ -39,6 +39,24 @@ async fn events_matched_with_subscriptions_as_they_were_are_not_accepted() {
 }
 
 #[tokio::test]
+async fn a_call_that_cannot_be_kept_leaves_those_that_share_its_transaction() {
+    let Some(bench) = Bench::shared().await else { return };
+    let accept = |id: &str| bench.store.accept(vec![new_event(id, &["a"])], at(0));
+    let mut wrong = new_event("wrong", &[]);
+    Arc::make_mut(&mut wrong.event).subject = Some("a\0".into());
+    let doubled = NewEvent { deliveries: vec![delivery("dlv_1_a", "a", 0)], ..new_event("doubled", &[]) };
+    let refused = (bench.store.accept(vec![wrong], at(0)), bench.store.accept(vec![doubled], at(0)));
+    let (one, two, wrong, three, doubled) =
+        tokio::join!(accept("1"), accept("2"), refused.0, accept("3"), refused.1);
+    assert!(wrong.is_err() && doubled.is_err());
+    for accepted in [one, two, three] {
+        assert_eq!(accepted.unwrap(), [Acceptance::Accepted]);
+    }
+    assert_eq!(bench.claim("a", 9, 0).await.len(), 3);
+    assert_eq!(bench.store.events(EventQuery { limit: 9, ..Default::default() }).await.unwrap()[0].seq, 3);
+}
+
+#[tokio::test]
 async fn the_version_grows_with_what_events_are_matched_with_and_all_are_told() {
     let Some(bench) = Bench::shared().await else { return };
     let (store, other) = (&bench.store, bench.other().await);

@@ -17,6 +17,9 @@ use crate::store::{Acceptance, NewEvent, StoreError};
 /// Bytes of events that a group takes up before it goes off; a statement and its answer have to fit into memory.
 const GROUP_BYTES: usize = 16 << 20;
 
+/// Bytes of an event or a delivery beside the event's data, about.
+const ROW_BYTES: usize = 256;
+
 /// Events to accept, and who waits for it.
 struct Job {
     events: Vec<NewEvent>,
@@ -26,8 +29,10 @@ struct Job {
 }
 
 impl Job {
+    /// Bytes that it has in a statement, about.
     fn size(&self) -> usize {
-        self.events.iter().map(|new| new.event.size()).sum()
+        let rows: usize = self.events.iter().map(|new| 1 + new.deliveries.len()).sum();
+        rows * ROW_BYTES + self.events.iter().map(|new| new.event.size()).sum::<usize>()
     }
 }
 

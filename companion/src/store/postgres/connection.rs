@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::SslMode;
@@ -43,14 +43,15 @@ impl Server {
     pub(super) async fn find(url: &str) -> anyhow::Result<Self> {
         let mut config = configuration(url)?;
         let tls = tls()?;
-        if let Err(error) = connect(&config, &tls).await {
-            let is_told_by_the_server = error.as_db_error().is_some();
-            if config.get_ssl_mode() != SslMode::Prefer || is_told_by_the_server {
-                bail!("{}", reason(&error));
-            }
+        let mut found = try_once(&config, &tls).await?;
+        if let Err(error) = &found
+            && config.get_ssl_mode() == SslMode::Prefer
+            && error.as_db_error().is_none()
+        {
             config.ssl_mode(SslMode::Disable);
-            connect(&config, &tls).await.map_err(|error| anyhow::anyhow!(reason(&error)))?;
+            found = try_once(&config, &tls).await?;
         }
+        found.map_err(|error| told(&error))?;
         Ok(Self { config, tls })
     }
 
@@ -80,16 +81,20 @@ impl Server {
     }
 }
 
-/// Connects once, and ends the connection.
-async fn connect(config: &Config, tls: &MakeRustlsConnect) -> Result<(), tokio_postgres::Error> {
-    config.connect(tls.clone()).await.map(drop)
+/// Connects once, and ends the connection; fails where nobody answers.
+async fn try_once(
+    config: &Config,
+    tls: &MakeRustlsConnect,
+) -> anyhow::Result<Result<(), tokio_postgres::Error>> {
+    let connected = tokio::time::timeout(limits::POSTGRES_WAIT, config.connect(tls.clone())).await;
+    Ok(connected.context("the server did not answer")?.map(drop))
 }
 
 fn configuration(url: &str) -> anyhow::Result<Config> {
     // The client knows neither by name, and checks certificates wherever it requires TLS.
     let url =
         url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
-    let mut config: Config = url.parse().map_err(|error| anyhow::anyhow!(reason(&error)))?;
+    let mut config: Config = url.parse().map_err(|error| told(&error))?;
     if config.get_application_name().is_none() {
         config.application_name("gatehook");
     }
@@ -112,12 +117,12 @@ fn tls() -> anyhow::Result<MakeRustlsConnect> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// An error of the client's in one sentence: what it says, and what is behind it.
-fn reason(error: &tokio_postgres::Error) -> String {
+/// An error of the client's in one sentence: what the server said, or what is behind it.
+pub(super) fn told(error: &tokio_postgres::Error) -> anyhow::Error {
     match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(told), _) => told.message().to_owned(),
-        (None, Some(source)) => format!("{error}: {source}"),
-        (None, None) => error.to_string(),
+        (Some(told), _) => anyhow::anyhow!("{}", told.message()),
+        (None, Some(source)) => anyhow::anyhow!("{error}: {source}"),
+        (None, None) => anyhow::anyhow!("{error}"),
     }
 }
 

@@ -3,6 +3,8 @@
 use anyhow::{Context, bail};
 use deadpool_postgres::Object;
 
+use super::connection::told;
+
 /// Migrations in order; `gatehook_schema` counts those applied.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_initial.sql"),
@@ -34,7 +36,7 @@ pub(super) async fn migrate(connection: &mut Object) -> anyhow::Result<()> {
         return Ok(transaction.commit().await?);
     }
     let counted = "CREATE TABLE IF NOT EXISTS gatehook_schema (version bigint NOT NULL)";
-    transaction.batch_execute(counted).await.context("its schema cannot be changed")?;
+    transaction.batch_execute(counted).await.map_err(|error| told(&error))?;
     let first = usize::try_from(applied)?;
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(first) {
         transaction.batch_execute(sql).await.with_context(|| format!("migration {} failed", index + 1))?;

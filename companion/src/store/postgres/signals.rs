@@ -56,25 +56,34 @@ impl Ear {
 
 /// Passes on what is heard, and listens again when the connection has broken.
 async fn run(server: Server, mut heard: Heard, signals: mpsc::Sender<Signal>) {
-    let mut missed = false;
     loop {
         while let Some(signal) = heard.next().await {
             let Some(signal) = signal else { continue };
-            // Where nobody takes them, one that says that more was missed is enough, as soon as there is room.
-            let signal = if missed { Signal::Missed } else { signal };
-            missed = signals.try_send(signal).is_err();
+            if signals.try_send(signal).is_err() {
+                // What comes until somebody takes them is part of what is missed.
+                tokio::select! {
+                    sent = signals.send(Signal::Missed) => if sent.is_err() { return },
+                    () = heard.by_ref().for_each(|_| std::future::ready(())) => break,
+                }
+            }
         }
         tracing::warn!("the connection that hears other processes was lost");
-        let mut pause = PAUSE.0;
-        heard = loop {
-            match listen(&server).await {
-                Ok(heard) => break heard,
-                Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot listen yet"),
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
-        };
-        missed = signals.try_send(Signal::Missed).is_err();
+        heard = listen_again(&server).await;
+        if signals.send(Signal::Missed).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn listen_again(server: &Server) -> Heard {
+    let mut pause = PAUSE.0;
+    loop {
+        match listen(server).await {
+            Ok(heard) => return heard,
+            Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot listen yet"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server that goes away, or cannot be used.
 
 use super::*;
+use crate::store::postgres::scratch::Schema;
 
 impl Bench {
     fn schema(&self) -> &Schema {
@@ -84,6 +85,14 @@ async fn a_server_that_cannot_be_used_says_why_and_no_password() {
     assert!(format!("{:#}", flaws.unwrap_err()).contains("schema version 99"));
     let copied = offline::backup(&url, std::path::Path::new("/nowhere"));
     assert!(copied.unwrap_err().to_string().contains("pg_dump"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_not_waited_for() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://me@{}/x?sslmode=disable", silent.local_addr().unwrap());
+    let error = connect(&url, vault(1)).await.err().unwrap();
+    assert!(format!("{error:#}").contains("/x?sslmode=disable: the server did not answer"), "{error:#}");
 }
 
 #[tokio::test]
