@@ -54,7 +54,7 @@ pub enum StoreError {
     /// The writer has more work than it may queue; nothing was written.
     #[error("the store has too much to do")]
     Busy,
-    /// The database did not answer, or not as expected; nothing was written.
+    /// The database did not answer, or not as expected; nothing was written, unless the connection to it broke in a commit.
     #[error("the store is unavailable")]
     Unavailable(#[source] anyhow::Error),
 }

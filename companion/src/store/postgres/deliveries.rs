@@ -22,7 +22,7 @@ const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_co
 /// Makes deliveries of events, by their places, in one statement. The locks of their lanes must be held.
 pub(super) async fn create(
     transaction: &Transaction<'_>,
-    wanted: &[(i64, NewDelivery, Timestamp)],
+    wanted: &[(i64, &NewDelivery, Timestamp)],
 ) -> Result<(), StoreError> {
     if wanted.is_empty() {
         return Ok(());

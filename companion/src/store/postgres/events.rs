@@ -56,11 +56,10 @@ pub(super) async fn accept(
     }
     if !fresh.is_empty() {
         insert(transaction, &fresh, last).await?;
-        let of_event =
-            |(seq, new, now): &(i64, &'_ NewEvent, Timestamp)| -> Vec<(i64, NewDelivery, Timestamp)> {
-                new.deliveries.iter().map(|delivery| (*seq, delivery.clone(), *now)).collect()
-            };
-        let wanted: Vec<_> = fresh.iter().flat_map(of_event).collect();
+        let wanted: Vec<(i64, &NewDelivery, Timestamp)> = fresh
+            .iter()
+            .flat_map(|(seq, new, now)| new.deliveries.iter().map(|delivery| (*seq, delivery, *now)))
+            .collect();
         deliveries::create(transaction, &wanted).await?;
     }
     Ok(acceptances)

@@ -136,8 +136,7 @@ pub(super) async fn advance(
     let is_new = |(seq, delivery): &&(i64, NewDelivery)| {
         kept.contains(seq) && known.insert((*seq, delivery.subscription.0.clone()))
     };
-    let new: Vec<_> =
-        wanted.iter().filter(is_new).map(|(seq, delivery)| (*seq, delivery.clone(), now)).collect();
+    let new: Vec<_> = wanted.iter().filter(is_new).map(|(seq, delivery)| (*seq, delivery, now)).collect();
     deliveries::create(transaction, &new).await?;
     moved(transaction, id, position, new.len(), now).await
 }
