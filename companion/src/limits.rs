@@ -322,3 +322,5 @@ pub const SQS_EXTEND_EVERY: Duration = Duration::from_secs(10);
 pub const MOVE_ROWS: usize = 2_000;
 /// See [`MOVE_ROWS`].
 pub const MOVE_BYTES: usize = 8 << 20;
+/// How long a process leads without asking again: what only one should do waits that long where it has ended.
+pub const LEADS: Duration = Duration::from_secs(15);

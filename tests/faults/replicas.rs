@@ -37,14 +37,14 @@ pub(crate) fn faults() -> Vec<Fault> {
             promise: "Nothing is lost. What the killed one had under way, and nothing else, is sent again by another one when \
                       its lease has ended; where order was asked for it holds.",
             tries: (6, 200),
-            waits: false,
+            waits: true,
             run: |plan| Box::pin(kill(plan)),
         },
         Fault {
             name: "PostgreSQL restarted under three replicas",
             promise: "Nothing is lost, no replica ends, and all go on by themselves. What was under way may be sent again.",
             tries: (2, 20),
-            waits: false,
+            waits: true,
             run: |plan| Box::pin(restart(plan)),
         },
         Fault {

@@ -27,6 +27,14 @@ CREATE TABLE replays (
   ended_at        bigint
 );
 
+-- The process that carries out replays and prunes, by a number of its own.
+CREATE TABLE leader (
+  is_only boolean PRIMARY KEY DEFAULT TRUE CHECK (is_only),
+  name    bigint NOT NULL,
+  until   timestamptz NOT NULL
+);
+INSERT INTO leader (name, until) VALUES (0, '-infinity');
+
 CREATE TABLE tokens (
   id          text COLLATE "C" PRIMARY KEY,
   hash        bytea NOT NULL UNIQUE,  -- SHA-256; the token itself is kept nowhere

@@ -57,6 +57,18 @@ async fn a_call_that_cannot_be_kept_leaves_those_that_share_its_transaction() {
 }
 
 #[tokio::test]
+async fn one_of_several_leads_and_another_one_follows_it() {
+    let Some(bench) = Bench::shared().await else { return };
+    let other = bench.other().await;
+    assert!(bench.store.leads().await.unwrap());
+    assert!(bench.store.leads().await.unwrap() && !other.leads().await.unwrap());
+    // Its time is over.
+    bench.run("UPDATE leader SET until = '-infinity'");
+    assert!(other.leads().await.unwrap());
+    assert!(other.leads().await.unwrap());
+}
+
+#[tokio::test]
 async fn the_version_grows_with_what_events_are_matched_with_and_all_are_told() {
     let Some(bench) = Bench::shared().await else { return };
     let (store, other) = (&bench.store, bench.other().await);

@@ -25,6 +25,7 @@ use crate::retry::Verdict;
 use crate::vault::Vault;
 use acceptor::Acceptor;
 use connection::Server;
+use leader::Leader;
 use signals::Ear;
 use transaction::{Durability, execute, row, write};
 
@@ -37,6 +38,7 @@ mod erase;
 mod events;
 mod housekeeping;
 pub(super) mod integrity;
+mod leader;
 mod migrations;
 mod nul;
 mod order;
@@ -60,6 +62,7 @@ pub(super) struct PostgresStore {
     database: Database,
     acceptor: Acceptor,
     ear: Ear,
+    leader: Leader,
 }
 
 /// Connections, and the key of what is sealed.
@@ -92,7 +95,7 @@ impl PostgresStore {
         drop(connection);
         let ear = Ear::open(server).await.with_context(shown)?;
         let database = Database { pool, vault };
-        Ok(Self { acceptor: Acceptor::start(database.clone()), database, ear })
+        Ok(Self { acceptor: Acceptor::start(database.clone()), database, ear, leader: Leader::new() })
     }
 }
 

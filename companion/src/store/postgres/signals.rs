@@ -145,6 +145,10 @@ impl Sharing for PostgresStore {
         true
     }
 
+    async fn leads(&self) -> Result<bool, StoreError> {
+        self.leader.is_this(&self.database).await
+    }
+
     async fn version(&self) -> Result<i64, StoreError> {
         let found = row(&self.database.get().await?, "SELECT version FROM places", &[]).await?;
         Ok(found.ok_or(StoreError::NotFound)?.get(0))
