@@ -10,7 +10,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Access, Api, TokenHash};
-use crate::board::Board;
 use crate::clock::Clock;
 use crate::config::{Hidden, Role, Settings};
 use crate::courier::Courier;
@@ -24,9 +23,8 @@ use crate::replayer::Replayer;
 use crate::replica::{Replica, StoreClock};
 use crate::retention::Retention;
 use crate::sender::{Sender, Transport};
-use crate::store::{Note, Store, StoreError};
+use crate::store::{Note, Store, StoreError, redacted};
 use crate::target::Guard;
-use crate::telemetry::Metrics;
 use crate::timekeeper::Timekeeper;
 use crate::vault::Vault;
 use crate::worker::Worker;
@@ -60,95 +58,42 @@ impl Companion {
         clock: Arc<dyn Clock>,
         stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
+        let is_alone = settings.role == Role::All && queue.is_none();
         anyhow::ensure!(
-            store.is_shared() || (settings.role == Role::All && queue.is_none()),
+            store.is_shared() || is_alone,
             "--role and --queue are for several processes, and --store is of a single one; use postgres://…"
         );
-        let own = Arc::new(StoreClock::new(clock));
-        own.follow(&*store).await?;
-        let clock: Arc<dyn Clock> = own.clone();
-        let vault = settings.vault()?;
-        check_key(&*store, &vault).await?;
-        let keys = Arc::new(SigningKeys::load(&*store, vault, clock.now()).await?);
-        let access = Arc::new(access(settings, &*store).await?);
-        let released = store.release_all(clock.now()).await?;
-        let directory = Arc::new(directory(settings, &*store).await?);
-        tracing::info!(?settings, subscriptions = directory.count(), taken_up = released, "starting");
-
-        let (board, metrics): (Arc<Board>, Arc<Metrics>) = Default::default();
-        let worker = Worker {
-            store: store.clone(),
-            directory: directory.clone(),
-            board: board.clone(),
-            sender: transport,
-            keys: keys.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        let replica = Arc::new(Replica {
-            store: store.clone(),
-            directory: directory.clone(),
-            access: access.clone(),
-            keys: keys.clone(),
-            board: board.clone(),
-            clock: own,
-            metrics: metrics.clone(),
-        });
-        let courier = queue.clone().map(|queue| Courier {
-            store: store.clone(),
-            queue,
-            board: board.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        });
-        let retention = Retention {
-            store: store.clone(),
-            keep: settings.retention,
-            keep_events: settings.retention_events,
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
-        let replays = Arc::new(Notify::new());
-        let replayer = Replayer {
-            store: store.clone(),
-            directory: directory.clone(),
-            board: board.clone(),
-            asked: replays.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        };
+        let replica = Arc::new(replica(settings, store, clock).await?);
+        let Replica { store, directory, access, keys, board, clock, metrics } = &*replica;
+        let (clock, asked): (Arc<dyn Clock>, _) = (clock.clone(), Arc::new(Notify::new()));
         let timekeeper =
             Timekeeper::begin(store.clone(), board.clone(), clock.clone(), metrics.clone()).await?;
-        let disk = Disk::of(&settings.store, settings.min_free_disk);
-        let ingest_room = api::ingest_room();
-        let origin =
-            settings.api_url.as_ref().and_then(|url| url.host_str()).unwrap_or("gatehook").to_owned();
-        let feed = Feed::new(stopped.clone());
+        let host = settings.api_url.as_ref().and_then(|url| url.host_str());
         let api = Api {
-            origin,
-            store,
-            directory,
-            board,
+            origin: host.unwrap_or("gatehook").to_owned(),
+            store: store.clone(),
+            directory: directory.clone(),
+            board: board.clone(),
             sender,
             clock,
-            metrics,
-            keys,
-            access,
+            metrics: metrics.clone(),
+            keys: keys.clone(),
+            access: access.clone(),
             queue: queue.clone(),
             replica: replica.clone(),
-            feed,
-            replays,
-            ingest_room,
-            disk,
+            feed: Feed::new(stopped.clone()),
+            replays: asked.clone(),
+            ingest_room: api::ingest_room(),
+            disk: Disk::of(&settings.store, settings.min_free_disk),
         };
         Ok(Self {
             api,
-            worker,
-            retention,
-            replayer,
+            worker: worker(&replica, transport),
+            retention: retention(&replica, settings),
+            replayer: replayer(&replica, asked),
             timekeeper,
+            courier: queue.clone().map(|queue| courier(&replica, queue)),
             replica,
-            courier,
             queue,
             role: settings.role,
             stopped,
@@ -170,6 +115,71 @@ impl Companion {
         }
         tasks.extend(self.queue.map(|queue| tokio::spawn(close(queue, stopped))));
         (Arc::new(self.api), tasks)
+    }
+}
+
+/// Reads what the store holds of what a process keeps in memory.
+async fn replica(
+    settings: &Settings,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Replica> {
+    let clock = Arc::new(StoreClock::new(clock));
+    clock.follow(&*store).await?;
+    let vault = settings.vault()?;
+    check_key(&*store, &vault).await?;
+    let keys = Arc::new(SigningKeys::load(&*store, vault, clock.now()).await?);
+    let access = Arc::new(access(settings, &*store).await?);
+    let released = store.release_all(clock.now()).await?;
+    let directory = Arc::new(directory(settings, &*store).await?);
+    // A URL may hold a password.
+    let (shown, queue) = (redacted(&settings.store), redacted(&settings.queue));
+    let shown = Settings { store: shown, queue, ..settings.clone() };
+    tracing::info!(settings = ?shown, subscriptions = directory.count(), taken_up = released, "starting");
+    let (board, metrics) = Default::default();
+    Ok(Replica { store, directory, access, keys, board, clock, metrics })
+}
+
+fn worker(replica: &Replica, transport: Arc<dyn Transport>) -> Worker {
+    Worker {
+        store: replica.store.clone(),
+        directory: replica.directory.clone(),
+        board: replica.board.clone(),
+        sender: transport,
+        keys: replica.keys.clone(),
+        clock: replica.clock.clone(),
+        metrics: replica.metrics.clone(),
+    }
+}
+
+fn courier(replica: &Replica, queue: Arc<dyn Queue>) -> Courier {
+    Courier {
+        store: replica.store.clone(),
+        queue,
+        board: replica.board.clone(),
+        clock: replica.clock.clone(),
+        metrics: replica.metrics.clone(),
+    }
+}
+
+fn retention(replica: &Replica, settings: &Settings) -> Retention {
+    Retention {
+        store: replica.store.clone(),
+        keep: settings.retention,
+        keep_events: settings.retention_events,
+        clock: replica.clock.clone(),
+        metrics: replica.metrics.clone(),
+    }
+}
+
+fn replayer(replica: &Replica, asked: Arc<Notify>) -> Replayer {
+    Replayer {
+        store: replica.store.clone(),
+        directory: replica.directory.clone(),
+        board: replica.board.clone(),
+        asked,
+        clock: replica.clock.clone(),
+        metrics: replica.metrics.clone(),
     }
 }
 

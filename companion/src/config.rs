@@ -28,11 +28,11 @@ pub struct Settings {
     pub listen: SocketAddr,
 
     /// Where subscriptions, events and deliveries are kept: sqlite:PATH, or postgres://… for several processes
-    #[arg(long, env = "GATEHOOK_STORE", default_value = "sqlite:gatehook.db")]
+    #[arg(long, env = "GATEHOOK_STORE", hide_env_values = true, default_value = "sqlite:gatehook.db")]
     pub store: String,
 
     /// What wakes the workers of several processes: embedded:, amqp://… (RabbitMQ), sqs://… (Amazon SQS)
-    #[arg(long, env = "GATEHOOK_QUEUE", default_value = "embedded:")]
+    #[arg(long, env = "GATEHOOK_QUEUE", hide_env_values = true, default_value = "embedded:")]
     pub queue: String,
 
     /// What this process does; `api` and `worker` need a store that several processes share

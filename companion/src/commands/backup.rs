@@ -17,7 +17,7 @@ pub struct Backup {
     file: PathBuf,
 
     /// The store to copy: sqlite:PATH
-    #[arg(long, env = "GATEHOOK_STORE", default_value = "sqlite:gatehook.db")]
+    #[arg(long, env = "GATEHOOK_STORE", hide_env_values = true, default_value = "sqlite:gatehook.db")]
     store: String,
 }
 

@@ -13,7 +13,7 @@ use crate::store::{offline, redacted};
 #[derive(Args, Debug)]
 pub struct Integrity {
     /// The store to check: sqlite:PATH or postgres://…
-    #[arg(long, env = "GATEHOOK_STORE", default_value = "sqlite:gatehook.db")]
+    #[arg(long, env = "GATEHOOK_STORE", hide_env_values = true, default_value = "sqlite:gatehook.db")]
     store: String,
 
     /// Print one JSON object, for scripts

@@ -16,7 +16,7 @@ pub struct MigrateStore {
     from: String,
 
     /// Where to: postgres://…, an empty database or schema
-    #[arg(long, env = "GATEHOOK_STORE")]
+    #[arg(long, env = "GATEHOOK_STORE", hide_env_values = true)]
     to: String,
 }
 

@@ -39,8 +39,8 @@ impl ToSql for Value {
 impl Source {
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let connection = sqlite::backup::open(path)?;
-        sqlite::is_current(&connection).with_context(|| format!("cannot move {}", path.display()))?;
-        if let Some(moved_to) = sqlite::moved_to(&connection)? {
+        sqlite::schema::is_current(&connection).with_context(|| format!("cannot move {}", path.display()))?;
+        if let Some(moved_to) = sqlite::schema::moved_to(&connection)? {
             bail!("{} was moved to {moved_to} before", path.display());
         }
         Ok(Self { connection })
@@ -81,7 +81,7 @@ impl Source {
 
     /// The last place in the order of acceptance that was given.
     pub(super) fn last_place(&self) -> anyhow::Result<i64> {
-        sqlite::last_place(&self.connection)
+        sqlite::schema::last_place(&self.connection)
     }
 
     /// Keeps companions from starting on it again; whoever calls holds its lock.

@@ -38,7 +38,7 @@ fn subscription(id: &str, rate: Option<&str>) -> Subscription {
         metadata: [("a".to_owned(), "\0".into())].into_iter().collect(),
         options: Options { rate_limit: rate.map(Into::into), ..Options::default() },
         credentials: Default::default(),
-        secrets: vec![Secret { key: vec![7; 24].into(), expires_at: None }],
+        secrets: vec![Secret { key: vec![7; 24], expires_at: None }],
         expires_at: None,
         failing_since: None,
         created_at: at(0),

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use rusqlite::{Connection, ErrorCode};
 
-use super::{MIGRATIONS, backup};
+use super::backup;
+use super::schema::MIGRATIONS;
 use crate::limits;
 use crate::store::offline::{CHECKS, Flaw, SAME_LANE};
 

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::migration::MOVED_TO;
 use super::{
     Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, EventQuery, Named, NewDelivery,
     NewEvent, Note, Pruned, Recorded, ReplayQuery, Sharing, Store, StoreError, SubscriptionQuery, Unmatched,
@@ -38,20 +37,12 @@ pub(super) mod integrity;
 mod outcomes;
 mod prune;
 mod replays;
+pub(super) mod schema;
 mod subscriptions;
 mod syncer;
 mod tokens;
 mod unmatched;
 mod writer;
-
-/// Migrations in order; the database's `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../../migrations/sqlite/0001_initial.sql"),
-    include_str!("../../../migrations/sqlite/0002_unmatched.sql"),
-    include_str!("../../../migrations/sqlite/0003_delivery.sql"),
-    include_str!("../../../migrations/sqlite/0004_places.sql"),
-    include_str!("../../../migrations/sqlite/0005_keys.sql"),
-];
 
 /// Prepared statements kept per connection; more than there are.
 const STATEMENTS: usize = 128;
@@ -79,8 +70,8 @@ impl SqliteStore {
         let mut connection =
             Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         configure(&connection)?;
-        migrate(&mut connection).with_context(|| format!("cannot use {}", path.display()))?;
-        if let Some(moved_to) = moved_to(&connection)? {
+        schema::migrate(&mut connection).with_context(|| format!("cannot use {}", path.display()))?;
+        if let Some(moved_to) = schema::moved_to(&connection)? {
             bail!("{} was moved to {moved_to}; start with that as --store", path.display());
         }
         let readers = Readers { path: path.to_owned(), idle: Arc::default() };
@@ -102,28 +93,6 @@ pub(super) fn lock(database: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Where the database was moved to, if it was.
-pub(super) fn moved_to(connection: &Connection) -> anyhow::Result<Option<String>> {
-    let sql = "SELECT CAST(value AS TEXT) FROM meta WHERE name = ?1";
-    Ok(connection.query_row(sql, [MOVED_TO], |row| row.get(0)).optional()?)
-}
-
-/// The last place in the order of acceptance that was given.
-pub(super) fn last_place(connection: &Connection) -> anyhow::Result<i64> {
-    Ok(events::newest(connection)?)
-}
-
-/// Makes sure that a database has this program's schema.
-pub(super) fn is_current(connection: &Connection) -> anyhow::Result<()> {
-    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let own = MIGRATIONS.len();
-    ensure!(
-        version as usize == own,
-        "its schema has version {version}, this program's is {own}; start the companion once"
-    );
-    Ok(())
-}
-
 fn configure(connection: &Connection) -> anyhow::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     prepare_for_many(connection)?;
@@ -143,21 +112,6 @@ fn configure(connection: &Connection) -> anyhow::Result<()> {
 fn prepare_for_many(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
-}
-
-fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
-    let applied: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let applied = applied as usize;
-    if applied > MIGRATIONS.len() {
-        bail!("its schema has version {applied}, newer than this program's {}", MIGRATIONS.len());
-    }
-    for (index, sql) in MIGRATIONS.iter().enumerate().skip(applied) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(sql).with_context(|| format!("migration {} failed", index + 1))?;
-        transaction.pragma_update(None, "user_version", u32::try_from(index + 1)?)?;
-        transaction.commit()?;
-    }
-    Ok(())
 }
 
 /// Read-only connections, made when needed and used again.
@@ -518,7 +472,7 @@ mod tests {
         let path = folder.path("old.db");
         {
             let old = Connection::open(&path).unwrap();
-            old.execute_batch(MIGRATIONS[0]).unwrap();
+            old.execute_batch(schema::MIGRATIONS[0]).unwrap();
             old.pragma_update(None, "user_version", 1).unwrap();
             old.execute_batch(
                 "INSERT INTO meta (name, value) VALUES ('x', X'01');
