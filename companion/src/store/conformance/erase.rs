@@ -99,6 +99,8 @@ async fn an_attempt_under_way_leaves_nothing() {
         erase(&bench, tenant("acme"), 9).await;
         assert!(matches!(bench.record(&claimed, 200, Verdict::Delivered, 6).await, Recorded::Stale));
         assert!(matches!(bench.store.delivery(&claimed.id).await, Err(StoreError::NotFound)));
+        let is_overwritten = bench.store.finish_erasure().await.unwrap();
+        assert_eq!(is_overwritten, !bench.store.is_shared(), "a server's files are its own");
         accepted(&bench, "1", Some("/contacts/1"), "acme", &["a"]).await;
         assert_eq!(bench.store.delivery(&claimed.id).await.unwrap().1.len(), 0);
     }

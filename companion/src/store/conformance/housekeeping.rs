@@ -162,3 +162,25 @@ async fn due_times_and_leases_go_back_with_the_clock_of_one_process_and_what_wai
         assert_eq!(bench.claim("a", 9, 60).await.len(), 1, "the second still waits for the first");
     }
 }
+
+#[tokio::test]
+async fn secrets_are_sealed_again_under_a_new_key_in_chunks_and_nothing_else_changes() {
+    for bench in Bench::all().await {
+        for name in ["sub_1", "sub_2", "sub_3"] {
+            let made = Subscription { credentials: Default::default(), ..subscription(name) };
+            let made = if name == "sub_2" { subscription(name) } else { made };
+            bench.store.create_subscription(made, Note::default()).await.unwrap();
+        }
+        assert_eq!(bench.store.reseal(9).await.unwrap(), 0, "all are under the key");
+        let version = bench.store.version().await.unwrap();
+        let bench = bench.reopen_with(vault(2).opening(&[1; 32])).await;
+        assert_eq!(bench.store.reseal(2).await.unwrap(), 2);
+        assert_eq!(bench.store.reseal(2).await.unwrap(), 1);
+        assert_eq!(bench.store.reseal(2).await.unwrap(), 0);
+        assert_eq!(bench.store.version().await.unwrap(), version);
+        let bench = bench.reopen_with(vault(2)).await;
+        let read = bench.store.subscription(&sub("sub_2")).await.unwrap();
+        assert_eq!(format!("{read:?}"), format!("{:?}", subscription("sub_2")));
+        assert_eq!(read.secrets, subscription("sub_2").secrets);
+    }
+}

@@ -23,7 +23,7 @@ pub(super) async fn reseal(
     limit: usize,
 ) -> Result<usize, StoreError> {
     let stale = "SELECT id, secrets, credentials FROM subscriptions \
-                 WHERE substr(secrets, 1, length($1::bytea)) <> $1::bytea OR substr(credentials, 1, length($1::bytea)) <> $1::bytea \
+                 WHERE substr(secrets, 1, length($1::bytea)) <> $1 OR substr(credentials, 1, length($1)) <> $1 \
                  ORDER BY id LIMIT $2 FOR NO KEY UPDATE";
     let found = rows(transaction, stale, &[&&vault.prefix()[..], &rows_of(limit)]).await?;
     for row in &found {
