@@ -113,22 +113,3 @@ async fn a_subscription_is_turned_off_once() {
         assert!(bench.store.turn_off(sub("none"), "again", note(), at(6)).await.unwrap().is_none());
     }
 }
-
-#[tokio::test]
-async fn secrets_are_sealed_again_under_a_new_key() {
-    for bench in Bench::all().await {
-        for name in ["a", "b", "c"] {
-            bench.store.create_subscription(subscription(name), Note::default()).await.unwrap();
-        }
-        assert_eq!(bench.store.reseal(9).await.unwrap(), 0);
-        let before = bench.store.subscription(&sub("a")).await.unwrap();
-        let bench = bench.reopen_with(vault(2).opening(&[1; 32])).await;
-        assert_eq!(bench.store.reseal(2).await.unwrap(), 2);
-        assert_eq!(bench.store.reseal(2).await.unwrap(), 1);
-        assert_eq!(bench.store.reseal(2).await.unwrap(), 0);
-        let bench = bench.reopen_with(vault(2)).await;
-        let after = bench.store.subscription(&sub("a")).await.unwrap();
-        assert_eq!(format!("{after:?}"), format!("{before:?}"));
-        assert_eq!(after.secrets[0].key, before.secrets[0].key);
-    }
-}
