@@ -64,7 +64,7 @@ impl Companion {
             "--role and --queue are for several processes, and --store is of a single one; use postgres://…"
         );
         let replica = Arc::new(replica(settings, store, clock).await?);
-        let Replica { store, directory, access, keys, board, clock, metrics } = &*replica;
+        let Replica { store, directory, access, keys, board, clock, metrics, .. } = &*replica;
         let (clock, asked): (Arc<dyn Clock>, _) = (clock.clone(), Arc::new(Notify::new()));
         let timekeeper =
             Timekeeper::begin(store.clone(), board.clone(), clock.clone(), metrics.clone()).await?;
@@ -128,16 +128,18 @@ async fn replica(
     clock.follow(&*store).await?;
     let vault = settings.vault()?;
     check_key(&*store, &vault).await?;
+    let released = store.release_all(clock.now()).await?;
+    // First, because it knows of which version it is: keys and tokens that change after that are read again.
+    let directory = Arc::new(directory(settings, &*store).await?);
     let keys = Arc::new(SigningKeys::load(&*store, vault, clock.now()).await?);
     let access = Arc::new(access(settings, &*store).await?);
-    let released = store.release_all(clock.now()).await?;
-    let directory = Arc::new(directory(settings, &*store).await?);
     // A URL may hold a password.
     let (shown, queue) = (redacted(&settings.store), redacted(&settings.queue));
     let shown = Settings { store: shown, queue, ..settings.clone() };
     tracing::info!(settings = ?shown, subscriptions = directory.count(), taken_up = released, "starting");
     let (board, metrics) = Default::default();
-    Ok(Replica { store, directory, access, keys, board, clock, metrics })
+    let (delivers, turn) = (settings.role != Role::Api, tokio::sync::Mutex::default());
+    Ok(Replica { store, directory, access, keys, board, clock, metrics, delivers, turn })
 }
 
 fn worker(replica: &Replica, transport: Arc<dyn Transport>) -> Worker {
@@ -221,7 +223,11 @@ async fn check_key(store: &dyn Store, vault: &Vault) -> anyhow::Result<()> {
         more = resealed == limits::RESEAL_CHUNK;
     }
     if !sealed.starts_with(&vault.prefix()) {
-        store.replace_meta(name, sealed, check, Note::default()).await?;
+        match store.replace_meta(name, sealed, check, Note::default()).await {
+            // Another process, started with the same keys, came first.
+            Err(StoreError::Conflict) => {}
+            done => done?,
+        }
         tracing::info!(subscriptions = count, "sealed all secrets under the first --secret-key");
     }
     Ok(())
@@ -247,7 +253,12 @@ async fn token(
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness for a token: {error}"))?;
     let token = format!("gatehook_{kind}_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes));
     let hash = TokenHash::of(&token);
-    store.meta(name, Some(Bytes::copy_from_slice(&hash.0))).await?;
-    eprintln!("{kind} token, shown this once: {token}");
-    Ok(hash)
+    let stands = store.meta(name, Some(Bytes::copy_from_slice(&hash.0))).await?;
+    let stands = stands.and_then(|stands| <[u8; 32]>::try_from(&stands[..]).ok()).map(TokenHash);
+    let stands = stands.context("the store holds a damaged token hash")?;
+    // Of several processes that start for the first time together, one makes the token.
+    if stands == hash {
+        eprintln!("{kind} token, shown this once: {token}");
+    }
+    Ok(stands)
 }

@@ -48,7 +48,7 @@ impl Courier {
             let mut tickets: HashMap<DeliveryId, Ticket> =
                 calls.into_iter().map(|Call { delivery, ticket }| (delivery, ticket)).collect();
             // While the store is away nothing more is received; the queue keeps it.
-            while let Err(error) = self.take_up(&mut tickets).await {
+            while let Err(error) = self.take_up(&mut tickets, &stop).await {
                 self.metrics.store_errors.inc();
                 tracing::error!(error = format!("{error:#?}"), "what a queue named was not claimed yet");
                 tokio::select! {
@@ -60,10 +60,19 @@ impl Courier {
     }
 
     /// Claims what is to be had of these deliveries, and hands it to the worker with its tickets.
-    async fn take_up(&self, tickets: &mut HashMap<DeliveryId, Ticket>) -> Result<(), StoreError> {
+    async fn take_up(
+        &self,
+        tickets: &mut HashMap<DeliveryId, Ticket>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), StoreError> {
         let lease_until = later(self.clock.now(), limits::LEASE);
         let ids = tickets.keys().cloned().collect();
         let Named { claimed, due } = self.store.claim_named(ids, self.clock.now(), lease_until).await?;
+        if *stop.borrow() {
+            // Nobody looks at the board any more.
+            let claims = claimed.into_iter().map(|(_, claimed)| (claimed.id, claimed.claim));
+            return self.store.release(claims.collect(), self.clock.now()).await;
+        }
         let ready = claimed.into_iter().map(|(subscription, claimed)| {
             let ticket = tickets.remove(&claimed.id);
             Ready { subscription, claimed, lease_until, place: None, ticket }

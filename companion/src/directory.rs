@@ -231,7 +231,11 @@ impl Directory {
             match store.subscription(&id).await {
                 Ok(subscription) => self.put(subscription),
                 Err(StoreError::NotFound) => self.remove(&id),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // One that this process cannot read must not keep the others from being read.
+                    store.ping().await?;
+                    tracing::error!(subscription.id = %id, error = format!("{error:#?}"), "a subscription was not read");
+                }
             }
             changed.push(id);
         }

@@ -126,10 +126,11 @@ impl SigningKeys {
         let stored: Vec<Stored> = serde_json::from_slice(&plain).context("the signing keys are damaged")?;
         if !sealed.starts_with(&keys.vault.prefix()) {
             let again = keys.sealed(&stored)?.into();
-            store
-                .replace_meta(NAME, sealed, again, Note::default())
-                .await
-                .context("the signing keys were not sealed again")?;
+            match store.replace_meta(NAME, sealed, again, Note::default()).await {
+                // Another process, started with the same keys, came first; what it wrote is read with its version.
+                Err(StoreError::Conflict) => {}
+                done => done.context("the signing keys were not sealed again")?,
+            }
         }
         keys.put(stored)?;
         Ok(keys)

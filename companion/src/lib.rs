@@ -83,9 +83,17 @@ impl Running {
     pub async fn stop(self) {
         // Fails only where everything has ended already.
         let _ = self.stop.send(true);
-        for task in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a part of the companion ended badly");
+        let end = tokio::time::Instant::now() + limits::STOP;
+        for mut task in self.tasks {
+            match tokio::time::timeout_at(end, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a part of the companion ended badly"),
+                Err(_) => {
+                    tracing::warn!(
+                        "a part of the companion did not end in time; what it had claimed is sent again"
+                    );
+                    task.abort();
+                }
             }
         }
     }

@@ -324,3 +324,8 @@ pub const MOVE_ROWS: usize = 2_000;
 pub const MOVE_BYTES: usize = 8 << 20;
 /// How long a process leads without asking again: what only one should do waits that long where it has ended.
 pub const LEADS: Duration = Duration::from_secs(15);
+/// How long a stopping process takes at most, whatever a server does that it waits for.
+pub const STOP: Duration = Duration::from_secs(30);
+/// Time for PostgreSQL to answer a statement: longer than the server's own limit, so that it is the one to say so while it
+/// is there.
+pub const POSTGRES_ANSWER: Duration = Duration::from_secs(35);

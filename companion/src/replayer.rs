@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, Entry};
 use crate::limits;
 use crate::matcher::Pattern;
-use crate::model::{Event, Replay, ReplayId, ReplayKind, ReplayStatus, SubscriptionStatus};
+use crate::model::{Event, Replay, ReplayId, ReplayKind, ReplayStatus, SubscriptionId, SubscriptionStatus};
 use crate::rate::Rate;
 use crate::store::{AcceptedEvent, AuditEntry, NewDelivery, Note, ReplayQuery, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -96,7 +96,7 @@ impl Replayer {
             None => None,
             Some(id) => match self.directory.get(id).filter(is_on) {
                 Some(entry) => Some(entry),
-                None => return self.give_up(replay, now).await,
+                None => return self.give_up(replay, id, now).await,
             },
         };
         let (events, pending) =
@@ -139,7 +139,18 @@ impl Replayer {
     }
 
     /// Ends a replay whose subscription is gone or off.
-    async fn give_up(&self, replay: &Replay, now: Timestamp) -> Result<u64, StoreError> {
+    async fn give_up(
+        &self,
+        replay: &Replay,
+        subscription: &SubscriptionId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        match self.store.subscription(subscription).await {
+            // Another process has made it or turned it on, and this one is about to know.
+            Ok(found) if found.status == SubscriptionStatus::On => return Ok(0),
+            Ok(_) | Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
         let audit = AuditEntry {
             at: now,
             actor: "gatehook".to_owned(),

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::keys::SigningKeys;
 use crate::limits;
+use crate::model::SubscriptionId;
 use crate::retry::later;
 use crate::store::{Signal, Store};
 use crate::telemetry::Metrics;
@@ -41,6 +42,11 @@ pub struct Replica {
     pub clock: Arc<StoreClock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether the worker is in this process. One that only takes events tells others of what it has changed itself, and of
+    /// nothing that it was told: that would go round for ever.
+    pub delivers: bool,
+    /// Held while the copies are read anew.
+    pub turn: tokio::sync::Mutex<()>,
 }
 
 impl Replica {
@@ -49,17 +55,32 @@ impl Replica {
     /// # Errors
     /// Where the store does not answer.
     pub async fn catch_up(&self) -> anyhow::Result<()> {
+        if self.store.version().await? == self.directory.version() {
+            return Ok(());
+        }
+        // One at a time: a slower reading would put older tokens over newer ones.
+        let _turn = self.turn.lock().await;
         // Before anything is read: what changes in between is read again.
         let version = self.store.version().await?;
         if version == self.directory.version() {
             return Ok(());
         }
         self.access.reload(&*self.store).await?;
-        self.keys.reload(&*self.store).await?;
-        let changed = self.directory.catch_up(&*self.store, version).await?;
+        if let Err(error) = self.keys.reload(&*self.store).await {
+            // A process that was not given a new key goes on with what it has; its events must not wait for that.
+            self.metrics.store_errors.inc();
+            tracing::error!(error = format!("{error:#}"), "the signing keys were not read anew");
+        }
         // A subscription that went off has pending deliveries to cancel, one that went on or changed may have some due.
-        self.board.wake(changed);
+        let changed = self.directory.catch_up(&*self.store, version).await?;
+        self.wake(changed);
         Ok(())
+    }
+
+    fn wake(&self, subscriptions: impl IntoIterator<Item = SubscriptionId>) {
+        if self.delivers {
+            self.board.wake(subscriptions);
+        }
     }
 
     /// Follows the store until `stop` turns true.
@@ -88,13 +109,13 @@ impl Replica {
 
     async fn take_in(&self, signal: Signal) -> anyhow::Result<()> {
         match signal {
-            Signal::Due(subscriptions) => self.board.wake(subscriptions),
+            Signal::Due(subscriptions) => self.wake(subscriptions),
             Signal::Changed => self.catch_up().await?,
             Signal::Missed => {
                 self.catch_up().await?;
                 let due = self.store.due().await?;
                 let now = self.clock.now();
-                self.board.wake(due.into_iter().filter(|(_, at)| *at <= now).map(|(id, _)| id));
+                self.wake(due.into_iter().filter(|(_, at)| *at <= now).map(|(id, _)| id));
             }
         }
         Ok(())
@@ -172,5 +193,57 @@ impl Clock for StoreClock {
 
     fn elapsed(&self) -> Duration {
         self.own.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::TokenHash;
+    use crate::clock::SystemClock;
+    use crate::directory::Defaults;
+    use crate::store::embedded;
+    use crate::target::Guard;
+    use crate::testing::{Folder, ManualClock};
+    use crate::vault::Vault;
+
+    async fn replica(folder: &Folder, delivers: bool) -> Replica {
+        let url = format!("sqlite:{}", folder.path("test.db").display());
+        let store = embedded(&url, Vault::new(&[1; 32])).unwrap();
+        let keys = SigningKeys::load(&*store, Vault::new(&[1; 32]), SystemClock.now()).await.unwrap();
+        let none = TokenHash([0; 32]);
+        let directory = Directory::load(&*store, Guard::new(&[]), Defaults::default()).await.unwrap();
+        Replica {
+            access: Arc::new(Access::load(&*store, none, none).await.unwrap()),
+            directory: Arc::new(directory),
+            keys: Arc::new(keys),
+            store,
+            board: Arc::default(),
+            clock: Arc::new(StoreClock::new(Arc::new(SystemClock))),
+            metrics: Arc::default(),
+            delivers,
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_delivers_nothing_tells_nobody_what_it_was_told() {
+        let id = SubscriptionId("sub_1".into());
+        for delivers in [true, false] {
+            let folder = Folder::new();
+            let replica = replica(&folder, delivers).await;
+            replica.take_in(Signal::Due(vec![id.clone()])).await.unwrap();
+            assert_eq!(replica.board.take().woken.contains(&id), delivers);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_follows_no_store_is_its_own() {
+        let own = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        let clock = StoreClock::new(own.clone());
+        assert_eq!(clock.now(), own.now());
+        clock.ahead.store(1_000_000_000_000_000, Ordering::Relaxed);
+        let since = clock.now().duration_since(Timestamp::from_second(1_000_000_000).unwrap());
+        assert!(since.is_positive() && since.as_mins() < 60, "it goes on by the clock that nobody sets");
     }
 }

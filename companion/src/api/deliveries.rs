@@ -59,7 +59,7 @@ pub(super) async fn redeliver(
 ) -> Result<Response, Problem> {
     let id = DeliveryId(id);
     let (delivery, _) = api.store.delivery(&id).await?;
-    let entry = api.directory.get(&delivery.subscription);
+    let entry = api.entry(&delivery.subscription).await?;
     if entry.is_none_or(|entry| entry.subscription.status == SubscriptionStatus::Off) {
         let problem = Problem::new(StatusCode::CONFLICT, "its subscription is off or was deleted");
         return Err(problem.with("/subscription", format!("turn {} on first", delivery.subscription)));

@@ -17,15 +17,16 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::directory::Directory;
+use crate::directory::{Directory, Entry};
 use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::keys::SigningKeys;
 use crate::limits;
+use crate::model::SubscriptionId;
 use crate::queue::Queue;
 use crate::replica::Replica;
 use crate::sender::Sender;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use access::{require_admin, require_ingest};
 use error::Problem;
@@ -83,6 +84,14 @@ pub struct Api {
     pub ingest_room: Arc<Semaphore>,
     /// Whether there is room for more events on disk.
     pub disk: Disk,
+}
+
+impl Api {
+    /// A subscription as the store has it by now, whichever process has changed it.
+    async fn entry(&self, id: &SubscriptionId) -> Result<Option<Arc<Entry>>, Problem> {
+        self.replica.catch_up().await.map_err(StoreError::Unavailable)?;
+        Ok(self.directory.get(id))
+    }
 }
 
 /// A semaphore for [`Api::ingest_room`].

@@ -85,7 +85,7 @@ async fn for_one(
 ) -> Result<Response, Problem> {
     let body = read_body(headers, body, limits::API_BODY).await?;
     let members = Members::new("", whole(&body)?);
-    let subscription = wanted(api, id)?;
+    let subscription = wanted(api, id).await?;
     create(api, caller, headers, &body, (kind, Some(subscription)), members).await
 }
 
@@ -108,9 +108,9 @@ fn whole(body: &Bytes) -> Result<serde_json::Map<String, Value>, Problem> {
 }
 
 /// The subscription of this id, which must be there and on.
-fn wanted(api: &Api, id: String) -> Result<SubscriptionId, Problem> {
+async fn wanted(api: &Api, id: String) -> Result<SubscriptionId, Problem> {
     let id = SubscriptionId(id);
-    let entry = api.directory.get(&id).ok_or_else(|| Problem::not_found("subscription"))?;
+    let entry = api.entry(&id).await?.ok_or_else(|| Problem::not_found("subscription"))?;
     match entry.subscription.status {
         SubscriptionStatus::On => Ok(id),
         SubscriptionStatus::Off => {

@@ -227,7 +227,8 @@ pub(super) async fn retry_preview(
     if !(200..=599).contains(&status) {
         return Err(Problem::malformed("status", "must be an HTTP status from 200 to 599"));
     }
-    let entry = api.directory.get(&SubscriptionId(id)).ok_or_else(|| Problem::not_found("subscription"))?;
+    let entry = api.entry(&SubscriptionId(id)).await?;
+    let entry = entry.ok_or_else(|| Problem::not_found("subscription"))?;
     let outcome = Outcome::Answered { status, retry_after_s: params.retry_after, instruction: None };
     Ok(Json(Preview { attempts: entry.retry.preview(&outcome, api.clock.now()) }))
 }
@@ -235,7 +236,8 @@ pub(super) async fn retry_preview(
 /// Sends a `gatehook.ping` at once, whatever the status, and answers with how it went. Nothing is stored or retried.
 pub(super) async fn ping(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Value>, Problem> {
     find(&api, id.clone()).await?;
-    let entry = api.directory.get(&SubscriptionId(id)).ok_or_else(|| Problem::not_found("subscription"))?;
+    let entry = api.entry(&SubscriptionId(id)).await?;
+    let entry = entry.ok_or_else(|| Problem::not_found("subscription"))?;
     let now = api.clock.now();
     let id = DeliveryId::new(now, random_id_bytes());
     let event = ping_event(&id, now);

@@ -4,7 +4,7 @@
 //! under a lease before it is sent, so a crash at any point leaves it to be sent again, never lost. An attempt whose
 //! record the store refuses is sent again too: at least once.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,16 +292,21 @@ impl Desk {
     /// Takes up what the board says.
     fn take_up(&mut self, arrived: Arrived) {
         arrived.woken.iter().for_each(|id| self.lanes.wake(id));
-        let mut failing = BTreeSet::new();
+        let mut surplus: HashMap<SubscriptionId, Vec<_>> = HashMap::new();
         for ready in arrived.ready {
-            // A queue knows nothing of receivers.
-            if ready.ticket.is_some() && self.lanes.is_failing(&ready.subscription) {
-                failing.insert(ready.subscription.clone());
+            let held = self.held.entry(ready.subscription.clone()).or_default();
+            // A queue knows nothing of receivers, and one that is slow must not hold all that a process may take from it.
+            let is_surplus =
+                held.len() >= 2 * limits::IN_FLIGHT || self.lanes.is_failing(&ready.subscription);
+            if ready.ticket.is_some() && is_surplus {
+                let Ready { subscription, claimed, .. } = ready;
+                surplus.entry(subscription).or_default().push((claimed.id, claimed.claim));
+                continue;
             }
             self.lanes.hold(&ready.subscription, 1);
-            self.held.entry(ready.subscription.clone()).or_default().push_back(ready);
+            held.push_back(ready);
         }
-        failing.iter().for_each(|id| self.give_back(id));
+        surplus.into_iter().for_each(|(id, claims)| self.release_later(id, claims));
     }
 
     /// Sends deliveries that were claimed ahead; none where their lease may not last, or nothing is to be sent any more.
@@ -332,10 +337,14 @@ impl Desk {
     /// Ends the claims of what is held for a subscription, and wakes its lane when that is done.
     fn give_back(&mut self, id: &SubscriptionId) {
         let claims = self.take_held(id);
-        if claims.is_empty() {
-            return;
+        if !claims.is_empty() {
+            self.release_later(id.clone(), claims);
         }
-        let (worker, id) = (self.worker.clone(), id.clone());
+    }
+
+    /// Ends claims, and wakes their lane when that is done.
+    fn release_later(&self, id: SubscriptionId, claims: Vec<(DeliveryId, i64)>) {
+        let worker = self.worker.clone();
         tokio::spawn(async move {
             worker.release(claims).await;
             worker.board.wake([id]);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::attempt::Attempted;
-use super::{Finished, News, Worker};
+use super::{Finished, News, STORE_PAUSE, Worker};
 use crate::limits;
 use crate::model::{SubscriptionId, SubscriptionStatus};
 use crate::retry::{Verdict, later};
@@ -63,10 +63,7 @@ impl Worker {
             lanes.push(Finished { id, bytes, retry_at: None });
         }
         let ended = Arc::new(ended);
-        let recorded = match self.store.record(ended.clone(), now).await {
-            Ok(recorded) => recorded.into_iter().map(Some).collect(),
-            Err(error) => self.record_singly(&ended, &error, now).await,
-        };
+        let recorded = self.record_in_time(&ended, now).await;
         for ((lane, ended), recorded) in lanes.iter_mut().zip(&*ended).zip(recorded) {
             let is_off_known = matches!(recorded, Some(Recorded::Current { .. }));
             if matches!(ended.verdict, Verdict::Off(_)) && !is_off_known {
@@ -79,6 +76,29 @@ impl Worker {
             };
         }
         lanes
+    }
+
+    /// Records a batch; while the store is away it tries again until the leases of the batch have run out. What is known of
+    /// an attempt is worth waiting for: else all of them would be made again.
+    async fn record_in_time(&self, batch: &Arc<Vec<Ended>>, now: Timestamp) -> Vec<Option<Recorded>> {
+        let (too_late, mut seen) = (later(now, limits::LEASE), now);
+        loop {
+            let error = match self.store.record(batch.clone(), now).await {
+                Ok(recorded) => return recorded.into_iter().map(Some).collect(),
+                Err(error) => error,
+            };
+            if self.store.ping().await.is_ok() {
+                return self.record_singly(batch, &error, now).await;
+            }
+            self.store_failed(&error, "attempts are not recorded yet");
+            tokio::time::sleep(STORE_PAUSE).await;
+            let present = self.clock.now();
+            // A clock that went back makes their next times wrong: they were reckoned by the one before.
+            if present >= too_late || present < seen {
+                return batch.iter().map(|_| None).collect();
+            }
+            seen = present;
+        }
     }
 
     /// Records each of a batch for itself, so that one that cannot be recorded has no other one sent again with it.

@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::connection::code;
+use crate::limits;
 use crate::store::StoreError;
 
 /// How often a transaction is run again that was given up for another.
@@ -40,14 +41,15 @@ macro_rules! write {
         loop {
             let result = async {
                 let mut connection = $database.get().await?;
-                let transaction = connection.transaction().await.map_err($crate::store::StoreError::from)?;
+                let transaction =
+                    $crate::store::postgres::transaction::in_time(connection.transaction()).await?;
                 let $transaction = &transaction;
                 let work = async {
                     let result: Result<_, $crate::store::StoreError> = { $work };
                     result
                 };
                 let done = $crate::store::postgres::transaction::run($transaction, $durability, work).await?;
-                transaction.commit().await.map_err($crate::store::StoreError::from)?;
+                $crate::store::postgres::transaction::in_time(transaction.commit()).await?;
                 Ok(done)
             };
             match result.await {
@@ -90,8 +92,11 @@ pub(super) async fn rows(
     sql: &str,
     values: Values<'_>,
 ) -> Result<Vec<Row>, StoreError> {
-    let statement = client.prepare_cached(sql).await?;
-    Ok(client.query(&statement, values).await?)
+    in_time(async {
+        let statement = client.prepare_cached(sql).await?;
+        client.query(&statement, values).await
+    })
+    .await
 }
 
 /// The first row of a query.
@@ -109,7 +114,19 @@ pub(super) async fn execute(
     sql: &str,
     values: Values<'_>,
 ) -> Result<usize, StoreError> {
-    let statement = client.prepare_cached(sql).await?;
-    let count = client.execute(&statement, values).await?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    let count = in_time(async {
+        let statement = client.prepare_cached(sql).await?;
+        client.execute(&statement, values).await
+    });
+    Ok(usize::try_from(count.await?).unwrap_or(usize::MAX))
+}
+
+/// Waits for an answer of the server as long as one may take. A server that is there and says nothing would keep us for ever.
+pub(super) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(limits::POSTGRES_ANSWER, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(StoreError::Unavailable(anyhow::anyhow!("PostgreSQL does not answer"))),
+    }
 }
