@@ -7,7 +7,7 @@ use anyhow::Result;
 use harness::companion::{INGEST_TOKEN, Settings};
 use harness::http::Client;
 use harness::workspace::RunDirectory;
-use harness::{Companion, Gateway, Postgres, Receiver, Upstream, amqp, wait};
+use harness::{Companion, Gateway, Postgres, Receiver, Sqs, Upstream, amqp, wait};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -16,10 +16,24 @@ use crate::world::{create, numbers, store, tell};
 /// Far more than it takes, and less than the sweep that would find what nobody was woken for.
 const SOON: Duration = Duration::from_secs(20);
 
-async fn companion(run: &Arc<RunDirectory>, postgres: &Postgres, arguments: &[&str]) -> Result<Companion> {
-    let mut settings = Settings { store: Some(postgres.url()), ..Settings::default() };
-    settings.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+async fn companion(run: &Arc<RunDirectory>, postgres: &Postgres) -> Result<Companion> {
+    role("all", run, postgres, &Settings::default()).await
+}
+
+async fn role(
+    role: &str,
+    run: &Arc<RunDirectory>,
+    postgres: &Postgres,
+    common: &Settings,
+) -> Result<Companion> {
+    let mut settings = Settings { store: Some(postgres.url()), ..common.clone() };
+    settings.arguments.extend(["--role".into(), role.into()]);
     Companion::start(run, settings).await
+}
+
+/// Settings of processes that a queue wakes.
+fn by(queue: &str) -> Settings {
+    Settings { arguments: vec!["--queue".into(), queue.into()], ..Settings::default() }
 }
 
 async fn offer(companion: &Companion, id: &str, token: &str) -> Result<u16> {
@@ -30,10 +44,10 @@ async fn offer(companion: &Companion, id: &str, token: &str) -> Result<u16> {
 }
 
 /// A write through Envoy, taken by a process that only takes events and delivered by one that only delivers.
-async fn one_takes_and_the_other_delivers(run: &Arc<RunDirectory>, queue: &[&str]) -> Result<()> {
+async fn one_takes_and_the_other_delivers(run: &Arc<RunDirectory>, common: &Settings) -> Result<()> {
     let postgres = Postgres::start(run).await?;
-    let api = companion(run, &postgres, &[&["--role", "api"], queue].concat()).await?;
-    let worker = companion(run, &postgres, &[&["--role", "worker"], queue].concat()).await?;
+    let api = role("api", run, &postgres, common).await?;
+    let worker = role("worker", run, &postgres, common).await?;
     let upstream = Upstream::start(store).await?;
     let gateway = Gateway::before(upstream.address(), api.address()).start(run).await?;
     let receiver = Receiver::start().await?;
@@ -57,14 +71,24 @@ async fn one_takes_and_the_other_delivers(run: &Arc<RunDirectory>, queue: &[&str
 
 #[tokio::test]
 async fn one_process_takes_events_and_another_delivers_them() {
-    tell(async |run| one_takes_and_the_other_delivers(run, &[]).await).await;
+    tell(async |run| one_takes_and_the_other_delivers(run, &Settings::default()).await).await;
 }
 
 #[tokio::test]
 async fn a_queue_of_rabbitmq_wakes_the_process_that_delivers() {
     tell(async |run| {
         let queue = amqp::Broker::find().await?.queue();
-        one_takes_and_the_other_delivers(run, &["--queue", queue.url()]).await
+        one_takes_and_the_other_delivers(run, &by(queue.url())).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queue_of_sqs_wakes_the_process_that_delivers() {
+    tell(async |run| {
+        let sqs = Sqs::start(run).await?;
+        let common = Settings { environment: sqs.environment(), ..by(&sqs.queue().await?) };
+        one_takes_and_the_other_delivers(run, &common).await
     })
     .await;
 }
@@ -73,7 +97,7 @@ async fn a_queue_of_rabbitmq_wakes_the_process_that_delivers() {
 async fn no_event_misses_a_subscription_that_another_process_has_just_made() {
     tell(async |run| {
         let postgres = Postgres::start(run).await?;
-        let (one, other) = (companion(run, &postgres, &[]).await?, companion(run, &postgres, &[]).await?);
+        let (one, other) = (companion(run, &postgres).await?, companion(run, &postgres).await?);
         let receiver = Receiver::start().await?;
         for number in 0..20 {
             let subscription = one.subscribe(&receiver, &["contact.create"]).await?;
@@ -98,7 +122,7 @@ async fn no_event_misses_a_subscription_that_another_process_has_just_made() {
 async fn tokens_and_keys_that_one_process_makes_are_those_of_all() {
     tell(async |run| {
         let postgres = Postgres::start(run).await?;
-        let (one, other) = (companion(run, &postgres, &[]).await?, companion(run, &postgres, &[]).await?);
+        let (one, other) = (companion(run, &postgres).await?, companion(run, &postgres).await?);
         let made = one.admin().post("/v1/tokens").json(&json!({"scope": "ingest"})).send().await?;
         let made: Value = made.expect(201)?.json()?;
         let token = made["token"].as_str().unwrap_or_default().to_owned();

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod python;
+pub mod sqs;
 
 // HTTP, spoken and served.
 pub mod cable;
@@ -46,4 +47,5 @@ pub use kinto::Kinto;
 pub use postgres::Postgres;
 pub use receiver::{Arrival, Receiver, Reply};
 pub use recorder::Recorder;
+pub use sqs::Sqs;
 pub use upstream::{Answer, Gate, Upstream};

@@ -3,43 +3,31 @@
 //! Credentials come from the environment, which a test cannot set for itself. So the suite runs in a process of its own,
 //! started with them; with a server of somebody's own they are his.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName::{
     ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible,
 };
-use aws_smithy_http_client::Builder;
+use harness::Sqs;
 use harness::ports::ReservedPort;
-use harness::process::Process;
 use harness::skip::or_skip;
+use harness::sqs::{KEY, SECRET, SERVER};
 use harness::workspace::RunDirectory;
-use harness::{http, python, wait};
-use url::Url;
 
 use crate::bench::Broker;
 use crate::conformance;
 
-/// The server, with what it needs for SQS.
-const MOTO: &str = "moto[server]==5.1.22";
-
-/// Tells where the server is.
-const SERVER: &str = "TEST_SQS_URL";
-const KEY: &str = "AWS_ACCESS_KEY_ID";
-const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
-const REGION: &str = "us-east-1";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sqs_is_a_queue() {
-    if let Ok(url) = std::env::var(SERVER) {
-        return conformance::holds(Sqs::at(&url).expect("TEST_SQS_URL and credentials")).await;
+    let run = RunDirectory::create().expect("a directory");
+    let Some(server) = or_skip(Sqs::start(&run).await) else { return };
+    if std::env::var_os(SERVER).is_some() {
+        return conformance::holds(server).await;
     }
-    let Some((_moto, address)) = or_skip(start().await) else { return };
     let mut suite = again("sqs_is_a_queue");
-    suite.env(SERVER, format!("http://{address}")).env(KEY, "test").env(SECRET, "test");
+    suite.env(SERVER, server.url()).envs(server.environment());
     assert!(suite.status().expect("this program starts").success(), "what went wrong stands above");
 }
 
@@ -65,73 +53,36 @@ fn again(test: &str) -> Command {
     command
 }
 
-async fn start() -> Result<(Process, SocketAddr)> {
-    let environment = python::environment(&[MOTO])?;
-    let run = RunDirectory::create()?;
-    let address = ReservedPort::any()?.release();
-    let mut command = environment.script("moto_server");
-    command.args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
-    let mut moto = Process::start(&run, "moto", &mut command)?;
-    let client = http::Client::http1(address);
-    let ready = async || client.get("/moto-api/data.json").send().await.ok().map(drop);
-    moto.ready(wait::PATIENCE, ready).await?;
-    Ok((moto, address))
-}
-
-struct Sqs {
-    client: Client,
-    address: SocketAddr,
-}
-
-impl Sqs {
-    fn at(url: &str) -> Result<Self> {
-        let parsed: Url = url.parse()?;
-        let host = parsed.host_str().context("a host")?;
-        let mut addresses = (host, parsed.port_or_known_default().context("a port")?).to_socket_addrs()?;
-        let address = addresses.next().context("a host with an address")?;
-        let keys = Credentials::new(std::env::var(KEY)?, std::env::var(SECRET)?, None, None, "test");
-        let config = aws_sdk_sqs::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(Builder::new().build_http())
-            .endpoint_url(url)
-            .region(Region::new(REGION))
-            .credentials_provider(keys);
-        Ok(Self { client: Client::from_conf(config.build()), address })
-    }
-
-    fn queue_url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
+fn url_of(server: &Sqs, queue: &str) -> String {
+    format!("{}{queue}", server.url())
 }
 
 /// A queue goes by the path of its URL.
 impl Broker for Sqs {
     fn address(&self) -> SocketAddr {
-        self.address
+        self.address()
     }
 
     fn url(&self, queue: &str, by: SocketAddr) -> String {
-        format!("sqs://{}{queue}?endpoint=http://{by}&region={REGION}", self.address)
+        self.queue_by(queue, by)
     }
 
     async fn make(&self, name: &str) -> Result<String> {
-        let made = self.client.create_queue().queue_name(name).send().await?;
-        let url: Url = made.queue_url().context("a queue has a URL")?.parse()?;
-        Ok(url.path().to_owned())
+        self.make(name).await
     }
 
     async fn remove(&self, queue: &str) -> Result<()> {
-        self.client.delete_queue().queue_url(self.queue_url(queue)).send().await?;
+        self.client().delete_queue().queue_url(url_of(self, queue)).send().await?;
         Ok(())
     }
 
     async fn post(&self, queue: &str, body: &str) -> Result<()> {
-        self.client.send_message().queue_url(self.queue_url(queue)).message_body(body).send().await?;
+        self.client().send_message().queue_url(url_of(self, queue)).message_body(body).send().await?;
         Ok(())
     }
 
     async fn depth(&self, queue: &str) -> Result<usize> {
-        let asked = self.client.get_queue_attributes().queue_url(self.queue_url(queue));
+        let asked = self.client().get_queue_attributes().queue_url(url_of(self, queue));
         let asked = asked.attribute_names(ApproximateNumberOfMessages);
         let told = asked.attribute_names(ApproximateNumberOfMessagesNotVisible).send().await?;
         let counts = told.attributes().context("a queue has attributes")?.values();
@@ -142,14 +93,15 @@ impl Broker for Sqs {
 
     async fn refusals(&self, queue: &str) -> Result<Vec<(String, &'static str)>> {
         let nobody = ReservedPort::any()?.release();
+        let address = self.address();
         Ok(vec![
-            (self.url(queue, self.address).replace("=http:", "=https:"), "cannot reach SQS at https://"),
+            (self.queue_by(queue, address).replace("=http:", "=https:"), "cannot reach SQS at https://"),
             ("sqs://key:hush@127.0.0.1/1/g".into(), "credentials come from the environment"),
-            (format!("sqs://{}?endpoint=http://{}", self.address, self.address), "it names no queue"),
-            (self.url(&format!("{queue}.fifo"), self.address), "is a FIFO queue"),
-            (self.url(&format!("{queue}-none"), self.address), "there is no queue"),
-            (self.url(queue, nobody), "cannot reach SQS at http://127.0.0.1"),
-            (format!("sqs://{0}{queue}?endpoint=http://{0}", self.address), "no AWS region is known"),
+            (format!("sqs://{address}?endpoint=http://{address}"), "it names no queue"),
+            (self.queue_by(&format!("{queue}.fifo"), address), "is a FIFO queue"),
+            (self.queue_by(&format!("{queue}-none"), address), "there is no queue"),
+            (self.queue_by(queue, nobody), "cannot reach SQS at http://127.0.0.1"),
+            (format!("sqs://{address}{queue}?endpoint=http://{address}"), "no AWS region is known"),
         ])
     }
 }

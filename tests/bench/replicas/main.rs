@@ -51,7 +51,8 @@ async fn main() -> Result<()> {
     let what = format!(
         "stores and queues, {} rounds of {} events with 1024 bytes of data to one receiver; servers, replicas, load generator \
          and receiver on the same machine. `api + 2 workers` are three processes with roles, so that every delivery goes by \
-         the queue; elsewhere a process delivers most of what it takes by itself.",
+         the queue; elsewhere a process delivers most of what it takes by itself. SQS is played by moto, a server in Python made \
+         for tests: its CPU and its pace are its own, not Amazon's.",
         options.rounds, options.events
     );
     let mut report = Report::begin("bench-replicas", &what);

@@ -9,7 +9,7 @@ use harness::companion::{Companion, INGEST_TOKEN, Profile, Settings};
 use harness::load::{self, Load, NUMBER, Sink};
 use harness::skip::Unavailable;
 use harness::workspace::RunDirectory;
-use harness::{Postgres, amqp};
+use harness::{Postgres, Sqs, amqp};
 use serde_json::json;
 
 /// Bytes of an event's data.
@@ -20,6 +20,7 @@ pub(crate) struct Servers {
     run: Arc<RunDirectory>,
     postgres: Option<Postgres>,
     broker: Option<amqp::Broker>,
+    sqs: Option<Sqs>,
     /// What is not on this machine, and why.
     pub(crate) missing: Vec<String>,
 }
@@ -29,7 +30,51 @@ impl Servers {
         let mut missing = Vec::new();
         let postgres = here(Postgres::start(run).await, &mut missing)?;
         let broker = here(amqp::Broker::find().await, &mut missing)?;
-        Ok(Self { run: Arc::clone(run), postgres, broker, missing })
+        let sqs = here(Sqs::start(run).await, &mut missing)?;
+        Ok(Self { run: Arc::clone(run), postgres, broker, sqs, missing })
+    }
+
+    /// The kinds of queues that can be had, by name; none at all is one of them.
+    fn kinds(&self) -> Vec<(&'static str, Kind<'_>)> {
+        let mut kinds = vec![("", Kind::None)];
+        kinds.extend(self.broker.as_ref().map(|broker| (", RabbitMQ", Kind::RabbitMq(broker))));
+        kinds.extend(self.sqs.as_ref().map(|sqs| (", SQS (moto)", Kind::Sqs(sqs))));
+        kinds
+    }
+}
+
+/// What wakes a process that delivers.
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    None,
+    RabbitMq(&'a amqp::Broker),
+    Sqs(&'a Sqs),
+}
+
+/// A queue of one variant's own.
+#[derive(Default)]
+struct Queue {
+    /// As `--queue` takes it.
+    url: Option<String>,
+    /// What the companions need in their environment for it.
+    environment: Vec<(String, String)>,
+    /// The server's process.
+    server: Option<u32>,
+}
+
+impl Kind<'_> {
+    async fn queue(self) -> Result<Queue> {
+        Ok(match self {
+            Self::None => Queue::default(),
+            Self::RabbitMq(broker) => Queue {
+                url: Some(broker.queue().url().to_owned()),
+                environment: Vec::new(),
+                server: load::listener(broker.address().port()),
+            },
+            Self::Sqs(sqs) => {
+                Queue { url: Some(sqs.queue().await?), environment: sqs.environment(), server: sqs.id() }
+            }
+        })
     }
 }
 
@@ -77,19 +122,16 @@ enum Layout {
 impl Variant {
     /// SQLite first, then all that the servers allow.
     pub(crate) async fn all(servers: &Servers) -> Result<Vec<Self>> {
-        let mut all = vec![Self::start(servers, "SQLite, one process", None, None, Layout::One).await?];
+        let mut all = vec![Self::start(servers, "SQLite, one process", None, Kind::None, Layout::One).await?];
         let Some(postgres) = &servers.postgres else { return Ok(all) };
-        for (queue, broker) in [("", None), (", RabbitMQ", servers.broker.as_ref())] {
-            if broker.is_none() && !queue.is_empty() {
-                continue;
-            }
+        for (queue, kind) in servers.kinds() {
             for (layout, shown) in [
                 (Layout::One, "one process"),
                 (Layout::Three, "three processes"),
                 (Layout::Roles, "api + 2 workers"),
             ] {
                 let name = format!("PostgreSQL{queue}, {shown}");
-                all.push(Self::start(servers, &name, Some((postgres, all.len())), broker, layout).await?);
+                all.push(Self::start(servers, &name, Some((postgres, all.len())), kind, layout).await?);
             }
         }
         Ok(all)
@@ -99,7 +141,7 @@ impl Variant {
         servers: &Servers,
         name: &str,
         postgres: Option<(&Postgres, usize)>,
-        broker: Option<&amqp::Broker>,
+        kind: Kind<'_>,
         layout: Layout,
     ) -> Result<Self> {
         let store = match postgres {
@@ -109,7 +151,7 @@ impl Variant {
                 Some(postgres.url().replace("/postgres", &format!("/bench_{number}")))
             }
         };
-        let queue = broker.map(amqp::Broker::queue);
+        let queue = kind.queue().await?;
         let roles: &[&str] = match layout {
             Layout::One => &["all"],
             Layout::Three => &["all", "all", "all"],
@@ -118,13 +160,14 @@ impl Variant {
         let mut companions = Vec::new();
         for role in roles {
             let mut arguments = vec!["--role".to_owned(), (*role).to_owned()];
-            if let Some(queue) = &queue {
-                arguments.extend(["--queue".into(), queue.url().into()]);
+            if let Some(url) = &queue.url {
+                arguments.extend(["--queue".into(), url.clone()]);
             }
             let settings = Settings {
                 profile: Profile::Release,
                 arguments,
                 store: store.clone(),
+                environment: queue.environment.clone(),
                 ..Settings::default()
             };
             companions.push(Companion::start(&servers.run, settings).await?);
@@ -136,8 +179,8 @@ impl Variant {
         let wanted = json!({"target_url": format!("http://{}/", sink.address), "events": ["bench.*"]});
         companions[0].admin().post("/v1/subscriptions").json(&wanted).send().await?.expect(201)?;
         let database = postgres.map(|(postgres, _)| postgres.id());
-        let queue = broker.and_then(|broker| load::listener(broker.address().port()));
-        Ok(Self { name: name.to_owned(), companions, takers, database, queue, sink, offered: 0 })
+        let (name, queue) = (name.to_owned(), queue.server);
+        Ok(Self { name, companions, takers, database, queue, sink, offered: 0 })
     }
 
     /// From the first request until the last delivery is recorded.
