@@ -58,11 +58,6 @@ impl Companion {
         clock: Arc<dyn Clock>,
         stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
-        let is_alone = settings.role == Role::All && queue.is_none();
-        anyhow::ensure!(
-            store.is_shared() || is_alone,
-            "--role and --queue are for several processes, and --store is of a single one; use postgres://…"
-        );
         let replica = Arc::new(replica(settings, store, clock).await?);
         let Replica { store, directory, access, keys, board, clock, metrics, .. } = &*replica;
         let (clock, asked): (Arc<dyn Clock>, _) = (clock.clone(), Arc::new(Notify::new()));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
@@ -18,6 +18,7 @@ use crate::disk;
 use crate::limits;
 use crate::retry::{self, Policy};
 use crate::sender;
+use crate::store;
 use crate::vault::{self, Vault};
 
 /// Settings of `gatehook serve`.
@@ -138,6 +139,23 @@ impl fmt::Debug for Hidden {
 }
 
 impl Settings {
+    /// Refuses settings that do not go together, before anything is made or reached.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn fit(&self) -> anyhow::Result<()> {
+        if store::is_shared(&self.store).context("--store")? {
+            return Ok(());
+        }
+        let of_several = match self.role {
+            Role::All if self.queue == "embedded:" => return Ok(()),
+            Role::All => "--queue",
+            Role::Api => "--role api",
+            Role::Worker => "--role worker",
+        };
+        bail!("{of_several} needs a store that several processes share: --store postgres://…");
+    }
+
     /// The certificates of `--trust`.
     ///
     /// # Errors
@@ -154,8 +172,10 @@ impl Settings {
         let parse =
             |text: &str| vault::parse_key(text).map_err(|error| anyhow::anyhow!("--secret-key: {error}"));
         let Some(given) = self.secret_key.as_ref().map(Hidden::reveal) else {
-            let database =
-                self.store.strip_prefix("sqlite:").context("--secret-key is needed for this store")?;
+            let database = self.store.strip_prefix("sqlite:");
+            let database = database.context(
+                "--secret-key is needed with --store postgres://…: all processes that share it must have the same key",
+            )?;
             return Ok(Vault::new(&parse(&key_beside(Path::new(database))?)?));
         };
         let keys = given.split(',').map(|text| match text.trim().strip_prefix("file:") {

@@ -102,12 +102,14 @@ impl Running {
 /// Opens the store, reads the subscriptions, and starts the API on `listener` and the worker.
 ///
 /// # Errors
-/// Whatever stops the start, in a sentence: a store that cannot be opened, a wrong key.
+/// Whatever stops the start, in a sentence: settings that do not go together, a store that cannot be
+/// opened, a wrong key.
 pub async fn start(
     settings: &Settings,
     listener: TcpListener,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Running> {
+    settings.fit()?;
     let store = store::connect(&settings.store, settings.vault()?).await.context("--store")?;
     let sender = Sender::trusting(Guard::new(&settings.allow_targets), &settings.roots()?)?;
     let (stop, stopped) = watch::channel(false);

@@ -124,10 +124,14 @@ impl Metrics {
     }
 }
 
+/// What is logged unless `RUST_LOG` says otherwise. What goes wrong with a queue is told once, in a sentence of ours; its
+/// client libraries would tell it a few times more, in their own words.
+const LOGGED: &str = "info,aws_config=error,lapin=off";
+
 /// Starts the log: JSON lines on standard error, plain where that is a terminal. `RUST_LOG` filters it.
 pub fn start_log() {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         log.init();

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -244,9 +245,21 @@ pub trait Store: Housekeeping + Sharing {
 /// One sentence: an unknown scheme, a file that cannot be opened, a server that cannot be reached or does not let us in, a
 /// schema newer than this program, another process on the same file.
 pub async fn connect(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
-    match offline::is_postgres(url) {
+    match is_shared(url)? {
         true => Ok(Arc::new(postgres::PostgresStore::connect(url, vault).await?)),
         false => embedded(url, vault),
+    }
+}
+
+/// Whether the store that a URL names is one that several processes share; nothing is opened for that.
+///
+/// # Errors
+/// One sentence: an unknown scheme.
+pub fn is_shared(url: &str) -> anyhow::Result<bool> {
+    match url.split_once(':') {
+        _ if offline::is_postgres(url) => Ok(true),
+        Some(("sqlite", path)) if !path.is_empty() => Ok(false),
+        _ => anyhow::bail!("`{}` names no store; use sqlite:PATH or postgres://…", redacted(url)),
     }
 }
 
@@ -255,12 +268,9 @@ pub async fn connect(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> 
 /// # Errors
 /// See [`connect`].
 pub fn embedded(url: &str, vault: Vault) -> anyhow::Result<Arc<dyn Store>> {
-    match url.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => {
-            Ok(Arc::new(sqlite::SqliteStore::open(path.as_ref(), vault)?))
-        }
-        _ => anyhow::bail!("`{}` names no store; use sqlite:PATH or postgres://…", redacted(url)),
-    }
+    let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+    let path = path.with_context(|| format!("`{}` names no store; use sqlite:PATH", redacted(url)))?;
+    Ok(Arc::new(sqlite::SqliteStore::open(path.as_ref(), vault)?))
 }
 
 /// A store's URL without the password that may stand in it, however wrong it is otherwise.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::gatehook;
 
 /// A folder of this test's own, empty.
-fn folder(name: &str) -> String {
+pub(crate) fn folder(name: &str) -> String {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Of an earlier run; there may be none.
     let _ = std::fs::remove_dir_all(&path);

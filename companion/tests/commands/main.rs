@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod housekeeping;
 mod openapi;
+mod serve;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -13,6 +14,7 @@ struct Printed {
     out: String,
     err: String,
     success: bool,
+    code: Option<i32>,
 }
 
 /// Runs `gatehook` with these arguments and this standard input.
@@ -28,7 +30,8 @@ fn gatehook(arguments: &[&str], input: &str) -> Printed {
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Printed { out: text(output.stdout), err: text(output.stderr), success: output.status.success() }
+    let (success, code) = (output.status.success(), output.status.code());
+    Printed { out: text(output.stdout), err: text(output.stderr), success, code }
 }
 
 /// Writes a file into cargo's folder for tests and gives its path.

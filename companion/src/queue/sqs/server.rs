@@ -52,9 +52,9 @@ impl Server {
         config.region().with_context(|| format!("no AWS region is known for {queue}: add ?region=…"))?;
         let credentials = config.credentials_provider().context("there are no AWS credentials")?;
         let found = timeout(limits::QUEUE_CONNECT, credentials.provide_credentials()).await;
-        found
-            .context("there are no AWS credentials: none came in time")?
-            .map_err(|error| anyhow!("there are no AWS credentials: {}", root(&error)))?;
+        found.context("there are no AWS credentials: none came in time")?.map_err(|error| {
+            anyhow!("there are no AWS credentials in the environment or elsewhere: {}", root(&error))
+        })?;
         // Credentials may come from other services, which have their own endpoints.
         let ours = aws_sdk_sqs::config::Builder::from(&config).endpoint_url(&endpoint).build();
         let server = Self { client: Client::from_conf(ours), queue, endpoint };
@@ -129,16 +129,18 @@ impl Server {
     }
 
     /// What SQS or the way to it said.
-    fn failure<E, R>(&self, error: &SdkError<E, R>) -> anyhow::Error
+    fn failure<E>(&self, error: &SdkError<E>) -> anyhow::Error
     where
         E: ProvideErrorMetadata + Error + 'static,
-        R: std::fmt::Debug + 'static,
     {
         let Some(refused) = error.as_service_error() else {
             return anyhow!("cannot reach SQS at {}: {}", self.endpoint, root(error));
         };
-        let (code, message) = (refused.code().unwrap_or("unknown"), refused.message().unwrap_or_default());
-        anyhow!("SQS at {} refuses: {code} {message}", self.endpoint)
+        let Some(code) = refused.code() else {
+            let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
+            return anyhow!("{} does not answer as SQS does: status {status}", self.endpoint);
+        };
+        anyhow!("SQS at {} refuses: {code} {}", self.endpoint, refused.message().unwrap_or_default())
     }
 }
 

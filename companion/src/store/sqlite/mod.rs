@@ -69,8 +69,9 @@ impl SqliteStore {
         let lock = lock(path)?;
         let mut connection =
             Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        configure(&connection)?;
-        schema::migrate(&mut connection).with_context(|| format!("cannot use {}", path.display()))?;
+        let shown = || format!("cannot use {}", path.display());
+        configure(&connection).with_context(shown)?;
+        schema::migrate(&mut connection).with_context(shown)?;
         if let Some(moved_to) = schema::moved_to(&connection)? {
             bail!("{} was moved to {moved_to}; start with that as --store", path.display());
         }
