@@ -54,13 +54,20 @@ impl Backend {
         Settings { profile, retry_schedule, store: self.store.clone(), arguments, ..Settings::default() }
     }
 
-    /// In words.
-    fn shown(&self) -> String {
-        let scheme = |url: &String| url.split(':').next().unwrap_or_default().to_owned();
-        match (&self.store, &self.queue) {
-            (None, _) => "in SQLite".into(),
-            (Some(_), None) => "in PostgreSQL".into(),
-            (Some(_), Some(queue)) => format!("in PostgreSQL, queue {}", scheme(queue)),
+    /// What the companion does, in words.
+    fn companion(&self) -> &'static str {
+        match self.store {
+            None => "events, subscriptions, deliveries in SQLite",
+            Some(_) => "takes events (--role api), keeps them in PostgreSQL",
+        }
+    }
+
+    /// What wakes the one that delivers, in words.
+    fn waker(&self) -> &'static str {
+        match self.queue.as_deref().and_then(|url| url.split(':').next()) {
+            Some("amqp" | "amqps") => "RabbitMQ",
+            Some("sqs") => "SQS",
+            _ => "PostgreSQL",
         }
     }
 }
@@ -150,14 +157,13 @@ async fn start_kinto(run: &Arc<RunDirectory>) -> Result<(Kinto, String)> {
 
 async fn start_companion(run: &Arc<RunDirectory>, backend: &Backend) -> Result<(Companion, String)> {
     let companion = Companion::start(run, backend.settings("api")).await?;
-    let kept = backend.shown();
-    let what = format!("{}   events, subscriptions, deliveries {kept}", companion.address());
+    let what = format!("{}   {}", companion.address(), backend.companion());
     Ok((companion, what))
 }
 
 async fn start_worker(run: &Arc<RunDirectory>, backend: &Backend) -> Result<(Companion, String)> {
     let worker = Companion::start(run, backend.settings("worker")).await?;
-    let what = format!("{}   the same program with --role worker", worker.address());
+    let what = format!("{}   delivers (--role worker), woken by {}", worker.address(), backend.waker());
     Ok((worker, what))
 }
 
