@@ -1,7 +1,11 @@
 //! `gatehook serve` that does not start.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use companion::store;
+use companion::vault::Vault;
 
 use crate::gatehook;
 use crate::housekeeping::folder;
@@ -9,12 +13,24 @@ use crate::housekeeping::folder;
 /// Less than a person waits before he believes that it runs.
 const SOON: Duration = Duration::from_secs(20);
 
+/// A database of a schema that is not made yet.
+fn make_newer(path: &str) {
+    drop(store::embedded(&format!("sqlite:{path}"), Vault::new(&[0; 32])).unwrap());
+    // The writer's thread closes the database in its own time, and the log is gone then.
+    while Path::new(&format!("{path}-wal")).exists() {
+        std::thread::yield_now();
+    }
+    let mut bytes = std::fs::read(path).unwrap();
+    // SQLite's header has the version of the schema here.
+    bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn what_stops_the_start_is_one_sentence_and_exit_code_1() {
     let folder = folder("serve");
     let at = |name: &str| format!("sqlite:{folder}/{name}");
-    let newer = rusqlite::Connection::open(format!("{folder}/newer.db")).unwrap();
-    newer.pragma_update(None, "user_version", 99).unwrap();
+    make_newer(&format!("{folder}/newer.db"));
     std::fs::write(format!("{folder}/text.db"), "no database, but long enough to be one ".repeat(9)).unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -71,8 +87,5 @@ fn what_stops_the_start_is_one_sentence_and_exit_code_1() {
         assert!(printed.err.starts_with("gatehook: ") && printed.err.contains(sentence), "{told}");
         assert!(!printed.err.contains("hush") && begun.elapsed() < SOON, "{told}");
     }
-    assert!(
-        !std::path::Path::new(&format!("{folder}/a.db.key")).exists(),
-        "nothing is made before it is known to fit"
-    );
+    assert!(!Path::new(&format!("{folder}/a.db.key")).exists(), "nothing is made before it is known to fit");
 }
