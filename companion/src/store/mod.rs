@@ -128,7 +128,8 @@ pub trait Store: Housekeeping + Sharing {
     /// single process ends all leases too, as no attempt can be under way; on a shared one others hold theirs, and those of a
     /// process that is gone run out.
     async fn release_all(&self, now: Timestamp) -> Result<usize, StoreError>;
-    /// Cancels up to `limit` of a subscription's pending deliveries; returns how many it found.
+    /// Cancels up to `limit` of a subscription's pending deliveries; returns how many it found. On a shared store it finds
+    /// nothing of a subscription that is on: who asks may be behind.
     async fn cancel_pending(
         &self,
         subscription: SubscriptionId,

@@ -137,6 +137,18 @@ async fn a_reader_that_goes_on_after_a_place_misses_nothing() {
     assert_eq!(after, 4 * i64::try_from(count).unwrap(), "places have no gaps");
 }
 
+#[tokio::test]
+async fn who_is_behind_cancels_nothing_of_a_subscription_that_is_on() {
+    let Some(bench) = Bench::shared().await else { return };
+    bench.store.create_subscription(subscription("a"), Note::default()).await.unwrap();
+    bench.accept("1", &["a", "gone"]).await;
+    bench.accept("2", &["a"]).await;
+    let cancel = |name| bench.store.cancel_pending(sub(name), "off".into(), 9, at(1));
+    assert_eq!((cancel("a").await.unwrap(), cancel("gone").await.unwrap()), (0, 1));
+    bench.store.turn_off(sub("a"), "over", Note::default(), at(1)).await.unwrap().unwrap();
+    assert_eq!(cancel("a").await.unwrap(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_that_claim_at_once_share_what_is_due() {
     let Some(bench) = Bench::shared().await else { return };

@@ -65,8 +65,11 @@ pub(super) async fn cancel(
 ) -> Result<usize, StoreError> {
     // What is under way ends by its own verdict. Those that wait for their turn go first: whom they wait for must not go
     // before them, or each chunk would wake one that the next is to cancel.
+    // Who asks may not know yet that the subscription was turned on again.
     let sought = "SELECT key, lane FROM deliveries WHERE subscription_id = $1 AND status = 'pending' \
-                  AND (claim IS NULL OR due_at <= $2) ORDER BY due_at DESC LIMIT $3";
+                  AND (claim IS NULL OR due_at <= $2) \
+                  AND NOT EXISTS (SELECT FROM subscriptions WHERE id = $1 AND status = 'on') \
+                  ORDER BY due_at DESC LIMIT $3";
     let found = rows(transaction, sought, &[&subscription.as_str(), &micros(now), &rows_of(limit)]).await?;
     let mut keys: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
     keys.sort_unstable();
