@@ -111,8 +111,9 @@ pub trait Store: Housekeeping + Sharing {
         lease_until: Timestamp,
     ) -> Result<Claims, StoreError>;
     /// Leases those of these deliveries that are due, as [`Store::claim`] does, where their subscriptions are on, have no
-    /// rate and no cap of their own, and do not fail; of the others that are due it names the subscriptions. What is not
-    /// due, is claimed or is not there is passed over.
+    /// rate and no cap of their own, and do not fail, until they are too many bytes for one claim. Of the others that are
+    /// due it names the subscriptions, and so it does where nobody holds one that is due within two seconds: clocks
+    /// differ. What is due later, is claimed or is not there is passed over.
     async fn claim_named(
         &self,
         ids: Vec<DeliveryId>,

@@ -1,6 +1,7 @@
 //! What goes into a store and comes out of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -182,12 +183,15 @@ pub struct Claims {
     pub failing_since: Option<Timestamp>,
 }
 
+/// What is due within this time may be due already by the clock of the process that named it.
+pub(super) const DUE_SOON: Duration = Duration::from_secs(2);
+
 /// Answer to [`Store::claim_named`].
 #[derive(Debug, Default)]
 pub struct Named {
     /// What is leased now, with whose it is.
     pub claimed: Vec<(SubscriptionId, Claimed)>,
-    /// Subscriptions that have one of the others due; sorted, each once.
+    /// Subscriptions that have one of the others due now or soon; sorted, each once.
     pub due: Vec<SubscriptionId>,
 }
 

@@ -61,11 +61,34 @@ async fn what_somebody_else_holds_or_is_not_due_is_passed_over() {
         let held = bench.claim("other", 9, 0).await.remove(0);
         bench.record(&held, 500, Verdict::Retry(at(50)), 1).await;
         let ids = vec![dlv("on"), dlv("other")];
-        let named = bench.store.claim_named(ids.clone(), at(49), at(99)).await.unwrap();
+        let named = bench.store.claim_named(ids.clone(), at(47), at(99)).await.unwrap();
         assert!(named.claimed.is_empty() && named.due.is_empty());
+        let named = bench.store.claim_named(ids.clone(), at(48), at(99)).await.unwrap();
+        assert!(named.claimed.is_empty());
+        assert_eq!(named.due, [sub("other")], "another process's clock may be ahead");
+        let named = bench.store.claim_named(vec![dlv("on")], at(59), at(99)).await.unwrap();
+        assert!(named.due.is_empty(), "a lease that is about to end is somebody's");
         let named = bench.store.claim_named(ids, at(60), at(99)).await.unwrap();
         assert_eq!(named.claimed.len(), 2, "a lease ran out, and a retry is due");
         assert_eq!(named.claimed.iter().map(|(_, claimed)| claimed.step).sum::<u32>(), 1);
         assert!(bench.store.claim_named(Vec::new(), at(60), at(99)).await.unwrap().claimed.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_claim_is_left_to_the_next() {
+    for bench in Bench::all().await {
+        bench.store.create_subscription(subscription("on"), Note::default()).await.unwrap();
+        let mut ids = Vec::new();
+        for id in ["1", "2", "3"] {
+            let mut event = new_event(id, &["on"]);
+            Arc::make_mut(&mut event.event).data = Some(vec![b'1'; 3 << 20].into());
+            ids.push(event.deliveries[0].id.clone());
+            bench.store.accept(vec![event], at(0)).await.unwrap();
+        }
+        let named = bench.store.claim_named(ids.clone(), at(0), at(60)).await.unwrap();
+        assert_eq!((named.claimed.len(), named.due), (2, vec![sub("on")]));
+        let named = bench.store.claim_named(ids, at(0), at(60)).await.unwrap();
+        assert_eq!((named.claimed.len(), named.due), (1, vec![]));
     }
 }

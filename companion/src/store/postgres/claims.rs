@@ -11,7 +11,8 @@ use super::transaction::{execute, row, rows};
 use super::{count, events, micros, pacing, rows_of, time};
 use crate::clock::random_token;
 use crate::model::{DeliveryId, SubscriptionId};
-use crate::store::{Claimed, Claims, Named, StoreError};
+use crate::retry::later;
+use crate::store::{Claimed, Claims, DUE_SOON, Named, StoreError};
 
 /// Bytes of events that one claim takes into memory; the rest waits for the next.
 const CLAIM_BYTES: usize = 4 << 20;
@@ -108,23 +109,27 @@ pub(super) async fn claim_named(
 ) -> Result<Named, StoreError> {
     const OPEN: &str = "COALESCE(s.status = 'on' AND s.failing_since IS NULL AND NOT s.is_paced, FALSE)";
     let leased = format!(
-        "WITH due AS MATERIALIZED (SELECT d.key FROM deliveries d LEFT JOIN subscriptions s ON s.id = d.subscription_id \
+        "WITH due AS MATERIALIZED (SELECT d.key, d.event_seq FROM deliveries d \
+           LEFT JOIN subscriptions s ON s.id = d.subscription_id \
            WHERE d.id = ANY($1) AND d.status = 'pending' AND d.due_at <= $2 AND {OPEN} FOR UPDATE OF d SKIP LOCKED), \
-         leased AS (UPDATE deliveries d SET claim = $3, due_at = $4 FROM due WHERE d.key = due.key RETURNING d.*) \
+         sized AS (SELECT key, sum(size) OVER (ORDER BY key) - size AS before FROM (SELECT due.key, \
+           COALESCE(octet_length(e.data), 0) + COALESCE(octet_length(e.extensions), 0) AS size \
+           FROM due JOIN events e ON e.seq = due.event_seq) AS of_event), \
+         leased AS (UPDATE deliveries d SET claim = $3, due_at = $4 FROM sized \
+           WHERE d.key = sized.key AND sized.before < {CLAIM_BYTES} RETURNING d.*) \
          SELECT {}, {CLAIMED} FROM leased d JOIN events e ON e.seq = d.event_seq ORDER BY d.key",
         events::COLUMNS
     );
-    let others = format!(
-        "SELECT DISTINCT d.subscription_id FROM deliveries d LEFT JOIN subscriptions s ON s.id = d.subscription_id \
-         WHERE d.id = ANY($1) AND d.status = 'pending' AND d.due_at <= $2 AND NOT {OPEN} ORDER BY 1"
-    );
+    let others = "SELECT DISTINCT subscription_id FROM deliveries WHERE id = ANY($1) AND status = 'pending' \
+                  AND claim IS DISTINCT FROM $4 AND (due_at <= $2 OR claim IS NULL AND due_at <= $3) ORDER BY 1";
     let token = random_token();
     let ids: Vec<&str> = ids.iter().map(DeliveryId::as_str).filter(|id| !id.contains('\0')).collect();
     let claimed = rows(transaction, &leased, &[&ids, &micros(now), &token, &micros(lease_until)]).await?;
     let claimed =
         claimed.iter().map(|row| Ok((SubscriptionId(row.try_get("subscription_id")?), read(row, token)?)));
     let claimed = claimed.collect::<Result<Vec<_>, StoreError>>()?;
-    let others = rows(transaction, &others, &[&ids, &micros(now)]).await?;
+    let soon = micros(later(now, DUE_SOON));
+    let others = rows(transaction, others, &[&ids, &micros(now), &soon, &token]).await?;
     Ok(Named { claimed, due: others.iter().map(|row| SubscriptionId(row.get(0))).collect() })
 }
 

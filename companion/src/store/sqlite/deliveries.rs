@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::{events, micros, subscriptions, time};
 use crate::clock::random_token;
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
-use crate::store::{Claimed, Claims, DeliveryQuery, Named, NewDelivery, StoreError};
+use crate::retry::later;
+use crate::store::{Claimed, Claims, DUE_SOON, DeliveryQuery, Named, NewDelivery, StoreError};
 
 /// Bytes of events that one claim takes into memory; the rest waits for the next.
 const CLAIM_BYTES: usize = 4 << 20;
@@ -99,23 +100,25 @@ pub(super) fn claim_named(
 ) -> Result<Named, StoreError> {
     let sql = format!(
         "SELECT {}, {CLAIMED}, d.subscription_id, IIF(s.status = 'on' AND s.failing_since IS NULL \
-           AND s.options ->> 'rate_limit' IS NULL AND s.options ->> 'max_in_flight' IS NULL, TRUE, FALSE) \
+           AND s.options ->> 'rate_limit' IS NULL AND s.options ->> 'max_in_flight' IS NULL AND d.due_at <= ?2, TRUE, FALSE) \
          FROM deliveries d JOIN events e ON e.seq = d.event_seq LEFT JOIN subscriptions s ON s.id = d.subscription_id \
-         WHERE d.id = ?1 AND d.status = 'pending' AND d.due_at <= ?2",
+         WHERE d.id = ?1 AND d.status = 'pending' AND (d.due_at <= ?2 OR d.claim IS NULL AND d.due_at <= ?3)",
         events::COLUMNS
     );
     let token = random_token();
     let mut select = connection.prepare_cached(&sql)?;
-    let mut named = Named::default();
+    let (mut named, mut bytes) = (Named::default(), 0);
     for id in ids {
-        let mut rows = select.query((id.as_str(), micros(now)))?;
+        let mut rows = select.query((id.as_str(), micros(now), micros(later(now, DUE_SOON))))?;
         let Some(row) = rows.next()? else { continue };
         let subscription = SubscriptionId(row.get(15)?);
-        if !row.get::<_, bool>(16)? {
+        if !row.get::<_, bool>(16)? || bytes >= CLAIM_BYTES {
             named.due.push(subscription);
             continue;
         }
-        named.claimed.push((subscription, read_claimed(row, token)?));
+        let claimed = read_claimed(row, token)?;
+        bytes += claimed.event.size();
+        named.claimed.push((subscription, claimed));
         lease(connection, &[row.get(14)?], token, lease_until)?;
     }
     named.due.sort();
