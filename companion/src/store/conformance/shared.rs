@@ -150,6 +150,33 @@ async fn who_is_behind_cancels_nothing_of_a_subscription_that_is_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_of_one_that_is_delivered_again_leaves_nobody_waiting_for_it() {
+    let Some(bench) = Bench::shared().await else { return };
+    let other = bench.other().await;
+    for round in 0..40 {
+        let resource = format!("/contacts/{round}");
+        bench.store.accept(vec![in_order(&format!("{round}_1"), &resource)], at(0)).await.unwrap();
+        let head = bench.claim("a", 9, 0).await.remove(0);
+        bench.record(&head, 200, Verdict::Delivered, 1).await;
+        let what = Erasure::Tenant("blue".into());
+        let until = bench.store.begin_erasure(what.clone(), Note::default()).await.unwrap();
+        let again = async {
+            // It may be gone.
+            let again = other.redeliver(head.id.clone(), Note::default(), at(1)).await;
+            assert!(matches!(again, Ok(_) | Err(StoreError::NotFound)), "{again:?}");
+            let mut follower = in_order(&format!("{round}_2"), &resource);
+            Arc::make_mut(&mut follower.event).tenant = Some("red".into());
+            other.accept(vec![follower], at(1)).await.unwrap();
+        };
+        let (erased, ()) = tokio::join!(bench.store.erase(what, (0, until), 99, at(1)), again);
+        erased.unwrap();
+        let claimed = bench.claim("a", 9, 2).await;
+        assert_eq!(claimed.len(), 1, "round {round}");
+        bench.record(&claimed[0], 200, Verdict::Delivered, 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_that_claim_at_once_share_what_is_due() {
     let Some(bench) = Bench::shared().await else { return };
     for chunk in 0..10 {

@@ -127,8 +127,9 @@ pub(super) async fn erase(
     let limit = limit.max(1);
     let (mut seqs, mut next) = (window.events.clone(), window.next);
     events::hold(transaction, &seqs, true).await?;
-    let sought = "SELECT key, event_seq, CASE WHEN status = 'pending' THEN lane END AS lane FROM deliveries \
-                  WHERE event_seq = ANY($1) ORDER BY event_seq, key LIMIT $2";
+    // Of those that have ended too: until the lanes are locked a redelivery may make one pending.
+    let sought = "SELECT key, event_seq, lane FROM deliveries WHERE event_seq = ANY($1) \
+                  ORDER BY event_seq, key LIMIT $2";
     let found = rows(transaction, sought, &[&seqs, &rows_of(limit)]).await?;
     if found.len() == limit
         && let Some(last) = found.last()
