@@ -1,6 +1,6 @@
 //! Bringing a schema up to date.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use deadpool_postgres::Object;
 
 use super::connection::told;
@@ -21,6 +21,12 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 pub(super) async fn migrate(connection: &mut Object) -> anyhow::Result<()> {
     let transaction = connection.transaction().await?;
     transaction.batch_execute("SET LOCAL statement_timeout TO 0").await?;
+    let encoding = transaction.query_one("SELECT current_setting('server_encoding')", &[]).await?;
+    let encoding: &str = encoding.get(0);
+    ensure!(
+        encoding == "UTF8",
+        "the database keeps text as {encoding}; it has to be one with the encoding UTF8"
+    );
     let schema = transaction.query_one("SELECT current_schema()", &[]).await?;
     schema
         .get::<_, Option<&str>>(0)

@@ -87,6 +87,17 @@ async fn a_server_that_cannot_be_used_says_why_and_no_password() {
     assert!(copied.unwrap_err().to_string().contains("pg_dump"));
 }
 
+#[tokio::test]
+async fn a_database_that_does_not_keep_text_as_utf_8_is_refused() {
+    let Some(schema) = Schema::new() else { return };
+    let name = format!("gatehook_{:x}", crate::clock::random_token());
+    schema.run(&format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"));
+    let refused = connect(&format!("{}&dbname={name}", schema.url()), vault(1)).await.err();
+    schema.run(&format!("DROP DATABASE {name} WITH (FORCE)"));
+    let refused = format!("{:#}", refused.unwrap());
+    assert!(refused.contains("the database keeps text as LATIN1"), "{refused}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_is_not_waited_for() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
