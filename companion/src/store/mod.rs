@@ -153,7 +153,8 @@ pub trait Store: Housekeeping + Sharing {
     /// Removes one chunk of what ended before a time: deliveries with their attempts, and events accepted before it that
     /// have no delivery left. Of events whose place is before `first_kept`, what has ended goes whatever its age. Pending
     /// deliveries and their events stay. A chunk looks at no more than `limit` events accepted after the one at `after`,
-    /// and removes no more than `limit` deliveries.
+    /// and removes no more than `limit` deliveries. On a shared store the first chunk also does what [`Store::release_all`]
+    /// does at a start.
     async fn prune(
         &self,
         after: i64,

@@ -176,6 +176,20 @@ async fn an_erasure_of_one_that_is_delivered_again_leaves_nobody_waiting_for_it(
     }
 }
 
+#[tokio::test]
+async fn what_waits_for_nobody_is_due_after_a_pruning() {
+    let Some(bench) = Bench::shared().await else { return };
+    bench.store.accept(vec![in_order("1", "/x"), in_order("2", "/x")], at(0)).await.unwrap();
+    bench.run(&format!("UPDATE deliveries SET due_at = {}", i64::MAX));
+    // By the server's clock, which is anywhere.
+    let ever = 100_000_000_000;
+    assert!(bench.claim("a", 9, ever).await.is_empty());
+    bench.store.prune(7, 9, at(0), 0).await.unwrap();
+    assert!(bench.claim("a", 9, ever).await.is_empty(), "only the first chunk looks for it");
+    bench.store.prune(0, 9, at(0), 0).await.unwrap();
+    assert_eq!(bench.claim("a", 9, ever).await[0].event.id, "1");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_that_claim_at_once_share_what_is_due() {
     let Some(bench) = Bench::shared().await else { return };

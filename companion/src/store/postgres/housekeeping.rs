@@ -14,7 +14,7 @@ use super::{PostgresStore, audit, erase, events, micros, rows_of, subscriptions}
 use crate::limits;
 use crate::model::SubscriptionId;
 use crate::retry::later;
-use crate::store::{Erased, Erasure, Housekeeping, Note, StoreError};
+use crate::store::{Erased, Erasure, Housekeeping, Note, Sharing, StoreError};
 
 #[async_trait]
 impl Housekeeping for PostgresStore {
@@ -89,6 +89,19 @@ impl Housekeeping for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// As [`put_right`], while companions run, by the server's clock. Beside pruning, which one process does now and then.
+    pub(super) async fn put_right(&self) -> Result<(), StoreError> {
+        let Some(now) = self.clock().await? else { return Ok(()) };
+        let due =
+            write!(self.database, Durability::Written, |transaction| put_right(transaction, now).await)?;
+        if due > 0 {
+            tracing::warn!(deliveries = due, "made due what waited too long or for nobody");
+        }
+        Ok(())
+    }
+}
+
 async fn first_kept(client: &impl GenericClient, keep: u64) -> Result<i64, StoreError> {
     let events: i64 = row(client, "SELECT count(*) FROM events", &[]).await?.map_or(0, |row| row.get(0));
     let beyond = events.saturating_sub(i64::try_from(keep).unwrap_or(i64::MAX));
@@ -118,7 +131,7 @@ async fn prune_log(
     Ok(lines + replays)
 }
 
-/// Puts right at a start what can only be wrong: a delivery that is due later than any policy says, because a clock was
+/// Puts right what can only be wrong: a delivery that is due later than any policy says, because a clock was
 /// ahead; and one that waits for its turn where nobody is before it. Returns how many are due now. Others may be at work.
 pub(super) async fn put_right(transaction: &Transaction<'_>, now: Timestamp) -> Result<usize, StoreError> {
     let farthest = micros(later(now, limits::DUE_FARTHEST));

@@ -253,6 +253,12 @@ impl Store for PostgresStore {
         before: Timestamp,
         first_kept: i64,
     ) -> Result<Pruned, StoreError> {
+        if after == 0 {
+            // Pruning does not fail because of it.
+            if let Err(error) = self.put_right().await {
+                tracing::warn!(error = format!("{error:#?}"), "it was not looked for what waits for nobody");
+            }
+        }
         write!(self.database, Durability::Written, |transaction| {
             prune::prune(transaction, after, limit, before, first_kept).await
         })
