@@ -45,7 +45,7 @@ pub(super) struct Table {
 
 use Kind::{Bytes, Free, Number, Text, Truth};
 
-pub(super) const TABLES: [Table; 9] = [
+pub(super) const TABLES: [Table; 10] = [
     Table {
         name: "meta",
         columns: &[("name", Text), ("value", Bytes)],
@@ -91,6 +91,14 @@ pub(super) const TABLES: [Table; 9] = [
             ("expires_at", Number),
             ("created_at", Number),
         ],
+        key: 1,
+        derived: &[],
+        derive: nothing,
+        except: "FALSE",
+    },
+    Table {
+        name: "idempotency",
+        columns: &[("key", Free), ("request", Bytes), ("resource", Text), ("created_at", Number)],
         key: 1,
         derived: &[],
         derive: nothing,

@@ -10,8 +10,8 @@ use crate::model::{
 use crate::retry::Verdict;
 use crate::store::postgres::scratch::Schema;
 use crate::store::{
-    AuditEntry, DeliveryQuery, Ended, EventQuery, Health, NewDelivery, NewEvent, Note, Store,
-    SubscriptionQuery, connect, embedded,
+    AuditEntry, DeliveryQuery, Ended, EventQuery, Health, Idempotency, NewDelivery, NewEvent, Note, Store,
+    StoreError, SubscriptionQuery, connect, embedded,
 };
 use crate::testing::Folder;
 use crate::vault::Vault;
@@ -85,6 +85,13 @@ async fn attempt(store: &dyn Store, verdict: Verdict) {
     store.record(Arc::new(vec![ended]), at(2)).await.unwrap();
 }
 
+/// Asks for `sub_1`, once.
+fn asked() -> Note {
+    let (key, resource) = ("admin\0\\ POST key".into(), "sub_1".into());
+    let idempotency = Idempotency { key, request: [5; 32], resource, at: at(0) };
+    Note { idempotency: Some(idempotency), ..Note::default() }
+}
+
 /// A store with a row of every kind.
 async fn fill(store: &dyn Store) {
     let audit = AuditEntry {
@@ -94,7 +101,7 @@ async fn fill(store: &dyn Store) {
         resource: "sub_1".into(),
         detail: None,
     };
-    let note = Note { audit: Some(audit), ..Note::default() };
+    let note = Note { audit: Some(audit), ..asked() };
     store.create_subscription(subscription("sub_1", None), note).await.unwrap();
     store.create_subscription(subscription("sub_2", Some("5/s")), Note::default()).await.unwrap();
     let token = Token {
@@ -177,6 +184,8 @@ async fn a_store_moves_while_it_is_used_and_each_row_is_as_it_was() {
     accept(&*new, 9_001, Some("/contacts/1")).await;
     let newest = new.events(EventQuery { limit: 1, ..Default::default() }).await.unwrap();
     assert_eq!(newest[0].seq, 3_002);
+    let again = new.create_subscription(subscription("sub_3", None), asked()).await;
+    assert!(matches!(again, Err(StoreError::Repeated { resource, same: true }) if resource == "sub_1"));
     let refused = embedded(&old, vault()).err().unwrap().to_string();
     assert!(refused.contains("was moved to postgres://"), "{refused}");
     assert!(move_store(&old, &schema.url(), &mut |_| {}).await.is_err(), "it was moved before");
