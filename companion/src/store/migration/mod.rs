@@ -55,13 +55,14 @@ pub type Moved = Vec<(&'static str, u64)>;
 ///
 /// # Errors
 /// One sentence: a store that cannot be read or written, a new one that is not empty, rows that differ in the end. The old
-/// store is as it was, and the move may be begun again.
+/// store is as it was, and the move may be begun again: also where it broke off at its very end, with the old store closed and
+/// the new one not yet open.
 pub async fn move_store(from: &str, to: &str, tell: &mut dyn FnMut(Progress)) -> anyhow::Result<Moved> {
     let path = from.strip_prefix("sqlite:").filter(|path| !path.is_empty());
     let path = Path::new(path.with_context(|| format!("--from: `{}` is not sqlite:PATH", redacted(from)))?);
     ensure!(offline::is_postgres(to), "--to: `{}` is not postgres://…", redacted(to));
-    let source = Source::open(path).context("--from")?;
-    let target = Target::open(to, path).await.context("--to")?;
+    let source = Source::open(path, &redacted(to)).context("--from")?;
+    let target = Target::open(to, path, source.is_closed()).await.context("--to")?;
     let mut lock = sqlite::lock(path).ok();
     if lock.is_none() {
         walk(&source, &target, tell).await?;
@@ -72,8 +73,13 @@ pub async fn move_store(from: &str, to: &str, tell: &mut dyn FnMut(Progress)) ->
         }
         tell(Progress::Stopped);
     }
-    walk(&source, &target, tell).await?;
-    target.finish(source.last_place()?).await?;
+    // Another move may have come to its end meanwhile.
+    source.is_unchanged().context("--from")?;
+    target.is_marked().await.context("--to")?;
+    if !source.is_closed() {
+        walk(&source, &target, tell).await?;
+        target.finish(source.last_place()?).await?;
+    }
     tell(Progress::Check);
     let checked = walk(&source, &target, tell).await?;
     let differing: u64 = checked.iter().map(|(_, _, changed)| changed).sum();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
@@ -22,6 +22,8 @@ pub(super) struct Chunk {
 
 pub(super) struct Source {
     connection: Connection,
+    /// Where it was moved to already.
+    moved_to: Option<String>,
 }
 
 impl ToSql for Value {
@@ -37,13 +39,27 @@ impl ToSql for Value {
 }
 
 impl Source {
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Opens one that was moved nowhere yet, or to that URL: such a move may have broken off before the new store was open.
+    pub(super) fn open(path: &Path, to: &str) -> anyhow::Result<Self> {
         let connection = sqlite::backup::open(path)?;
         sqlite::schema::is_current(&connection).with_context(|| format!("cannot move {}", path.display()))?;
-        if let Some(moved_to) = sqlite::schema::moved_to(&connection)? {
-            bail!("{} was moved to {moved_to} before", path.display());
+        let moved_to = sqlite::schema::moved_to(&connection)?;
+        if let Some(elsewhere) = moved_to.as_ref().filter(|moved_to| *moved_to != to) {
+            bail!("{} was moved to {elsewhere} before", path.display());
         }
-        Ok(Self { connection })
+        Ok(Self { connection, moved_to })
+    }
+
+    /// Whether companions are kept from it already.
+    pub(super) fn is_closed(&self) -> bool {
+        self.moved_to.is_some()
+    }
+
+    /// Makes sure that no other move has closed it since it was opened.
+    pub(super) fn is_unchanged(&self) -> anyhow::Result<()> {
+        let moved_to = sqlite::schema::moved_to(&self.connection)?;
+        ensure!(moved_to == self.moved_to, "it was moved to {} meanwhile", moved_to.unwrap_or_default());
+        Ok(())
     }
 
     /// The rows of a table after a key, up to [`limits::MOVE_ROWS`] or [`limits::MOVE_BYTES`]; all of them where the table is
@@ -86,6 +102,9 @@ impl Source {
 
     /// Keeps companions from starting on it again; whoever calls holds its lock.
     pub(super) fn close(self, moved_to: &str) -> anyhow::Result<()> {
+        if self.is_closed() {
+            return Ok(());
+        }
         let path = self.connection.path().context("the database has no file")?.to_owned();
         drop(self.connection);
         let connection = Connection::open(&path)?;

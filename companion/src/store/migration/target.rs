@@ -3,30 +3,38 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use deadpool_postgres::Object;
 use tokio_postgres::types::ToSql;
 
 use super::tables::{Kind, Row, TABLES, Table, Value};
-use super::{MOVING_FROM, redacted};
+use super::{LOOK_AGAIN, MOVING_FROM, redacted};
 use crate::store::postgres;
 
+/// Tries to be the only move into a schema: the connection of one that has just ended may not be gone yet.
+const TRIES: usize = 5;
+
 pub(super) struct Target {
+    /// Holds a lock while it is connected, so that no other move writes into the schema.
     client: Object,
+    /// The old store's path, by which it is marked.
+    from: String,
 }
 
 /// Values of a column, one for each row.
 type Column = Box<dyn ToSql + Sync + Send>;
 
 impl Target {
-    /// Connects, brings the schema up to date, and marks it as the target of a move from that path.
-    pub(super) async fn open(url: &str, from: &Path) -> anyhow::Result<Self> {
+    /// Connects, brings the schema up to date, and marks it as the target of a move from that path; it has to be marked
+    /// already where that one is closed.
+    pub(super) async fn open(url: &str, from: &Path, is_closed: bool) -> anyhow::Result<Self> {
         let shown = || format!("cannot use {}", redacted(url));
         let client = postgres::connection(url).await.with_context(shown)?;
         let from = from.canonicalize()?.to_string_lossy().into_owned();
-        let marked = client.query_opt("SELECT value FROM meta WHERE name = $1", &[&MOVING_FROM]).await?;
-        match marked.map(|row| String::from_utf8_lossy(row.get(0)).into_owned()) {
+        lock(&client).await?;
+        match mark(&client).await? {
             Some(other) => ensure!(other == from, "a move of {other} into it has begun and not ended"),
+            None if is_closed => bail!("{from} was moved to it before"),
             None => {
                 let used = "SELECT EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM subscriptions) \
                             OR EXISTS (SELECT FROM meta)";
@@ -36,7 +44,14 @@ impl Target {
                 client.execute(mark, &[&MOVING_FROM, &from.as_bytes()]).await?;
             }
         }
-        Ok(Self { client })
+        Ok(Self { client, from })
+    }
+
+    /// Makes sure that it is still the target of this move.
+    pub(super) async fn is_marked(&self) -> anyhow::Result<()> {
+        let marked = mark(&self.client).await?;
+        ensure!(marked.as_ref() == Some(&self.from), "it is not what {} is moved to any more", self.from);
+        Ok(())
     }
 
     /// Makes the rows of a table whose keys are after the first and up to the second bound the given ones; returns how many
@@ -137,6 +152,26 @@ impl Target {
         self.client.execute(release, &[&MOVING_FROM]).await.context("the new store was not released")?;
         Ok(())
     }
+}
+
+/// Takes the lock that a move holds on its target.
+async fn lock(client: &Object) -> anyhow::Result<()> {
+    let take = "SELECT pg_try_advisory_lock(hashtextextended('gatehook move ' || current_schema(), 0))";
+    for tries in 0..TRIES {
+        if tries > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        if client.query_one(take, &[]).await?.get(0) {
+            return Ok(());
+        }
+    }
+    bail!("another move into it is under way")
+}
+
+/// The path that a schema is marked with as the target of a move.
+async fn mark(client: &Object) -> anyhow::Result<Option<String>> {
+    let marked = client.query_opt("SELECT value FROM meta WHERE name = $1", &[&MOVING_FROM]).await?;
+    Ok(marked.map(|row| String::from_utf8_lossy(row.get(0)).into_owned()))
 }
 
 fn key(table: &Table) -> String {

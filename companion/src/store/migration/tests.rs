@@ -92,6 +92,22 @@ fn asked() -> Note {
     Note { idempotency: Some(idempotency), ..Note::default() }
 }
 
+/// Moves a store on a thread of its own; what it tells is heard by the second.
+fn moving(
+    from: &str,
+    to: &str,
+) -> (std::thread::JoinHandle<anyhow::Result<Moved>>, tokio::sync::mpsc::UnboundedReceiver<Progress>) {
+    let (told, heard) = tokio::sync::mpsc::unbounded_channel();
+    let (from, to) = (from.to_owned(), to.to_owned());
+    let moving = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(move_store(&from, &to, &mut |progress| {
+            let _ = told.send(progress);
+        }))
+    });
+    (moving, heard)
+}
+
 /// A store with a row of every kind.
 async fn fill(store: &dyn Store) {
     let audit = AuditEntry {
@@ -155,14 +171,7 @@ async fn a_store_moves_while_it_is_used_and_each_row_is_as_it_was() {
     let old = format!("sqlite:{}", folder.path("old.db").display());
     let store = embedded(&old, vault()).unwrap();
     fill(&*store).await;
-    let (told, mut stop) = tokio::sync::mpsc::unbounded_channel();
-    let (from, to) = (old.clone(), schema.url());
-    let moving = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(move_store(&from, &to, &mut |progress| {
-            let _ = told.send(progress);
-        }))
-    });
+    let (moving, mut stop) = moving(&old, &schema.url());
     while stop.recv().await.unwrap() != Progress::Stop {}
     assert!(connect(&schema.url(), vault()).await.is_err(), "it is not there yet");
     // Whatever happens to a row: a new one, one that is changed, one that goes.
@@ -217,6 +226,50 @@ async fn a_store_that_is_used_is_no_target_and_a_move_that_was_broken_off_goes_o
     let moved = move_store(&old, &schema.url(), &mut |_| {}).await.unwrap();
     assert!(moved.contains(&("events", 3_000)), "{moved:?}");
     connect(&schema.url(), vault()).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_several_moves_takes_place() {
+    let (Some(schema), Some(elsewhere)) = (Schema::new(), Schema::new()) else { return };
+    let folder = Folder::new();
+    let old = format!("sqlite:{}", folder.path("old.db").display());
+    let store = embedded(&old, vault()).unwrap();
+    accept(&*store, 1, None).await;
+    let (one, mut heard) = moving(&old, &schema.url());
+    while heard.recv().await.unwrap() != Progress::Stop {}
+    let refused = move_store(&old, &schema.url(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(format!("{refused:#}"), "--to: another move into it is under way");
+    let (other, mut heard) = moving(&old, &elsewhere.url());
+    while heard.recv().await.unwrap() != Progress::Stop {}
+    drop(store);
+    let (one, other) = (one.join().unwrap(), other.join().unwrap());
+    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    let refused = one.err().or(other.err()).unwrap();
+    assert!(format!("{refused:#}").contains("meanwhile"), "{refused:#}");
+}
+
+#[tokio::test]
+async fn a_move_that_broke_off_between_the_two_stores_comes_to_its_end() {
+    let Some(schema) = Schema::new() else { return };
+    let folder = Folder::new();
+    let path = folder.path("old.db");
+    let old = format!("sqlite:{}", path.display());
+    let store = embedded(&old, vault()).unwrap();
+    accept(&*store, 1, None).await;
+    drop(store);
+    move_store(&old, &schema.url(), &mut |_| {}).await.unwrap();
+    let refused = move_store(&old, &schema.url(), &mut |_| {}).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("was moved to it before"), "{refused:#}");
+    // As it is where the old one is closed and the new one was not released.
+    let path = path.canonicalize().unwrap();
+    schema.run(&format!("INSERT INTO meta VALUES ('moving_from', convert_to('{}', 'UTF8'))", path.display()));
+    assert!(connect(&schema.url(), vault()).await.is_err());
+    let moved = move_store(&old, &schema.url(), &mut |_| {}).await.unwrap();
+    assert!(moved.contains(&("events", 1)), "{moved:?}");
+    let new = connect(&schema.url(), vault()).await.unwrap();
+    accept(&*new, 2, None).await;
+    let newest = new.events(EventQuery { limit: 1, ..Default::default() }).await.unwrap();
+    assert_eq!(newest[0].seq, 2);
 }
 
 #[tokio::test]
