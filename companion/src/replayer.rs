@@ -324,7 +324,12 @@ mod tests {
     async fn a_replay_ends_with_its_subscription() {
         let mut bench = Bench::new(3).await;
         let id = bench.ask(None).await;
-        bench.replayer.directory.remove(&SubscriptionId("sub_1".into()));
+        let subscription = SubscriptionId("sub_1".into());
+        bench.replayer.directory.remove(&subscription);
+        assert_eq!(bench.turns(&id, 1).await, [0]);
+        let replay = bench.replayer.store.replay(&id).await.unwrap();
+        assert_eq!(replay.status, ReplayStatus::Running, "this process is only behind");
+        bench.replayer.store.delete_subscription(subscription, Note::default()).await.unwrap();
         assert_eq!(bench.turns(&id, 1).await, [0]);
         assert_eq!(bench.replayer.store.replay(&id).await.unwrap().status, ReplayStatus::Cancelled);
     }

@@ -244,6 +244,6 @@ mod tests {
         assert_eq!(clock.now(), own.now());
         clock.ahead.store(1_000_000_000_000_000, Ordering::Relaxed);
         let since = clock.now().duration_since(Timestamp::from_second(1_000_000_000).unwrap());
-        assert!(since.is_positive() && since.as_mins() < 60, "it goes on by the clock that nobody sets");
+        assert!(!since.is_negative() && since.as_mins() < 60, "it goes on by the clock that nobody sets");
     }
 }
