@@ -78,8 +78,10 @@ pub fn binary(headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Event,
         }
     }
     if let Some(value) = headers.get("content-type") {
-        // An attribute is never empty; such a header says as much as none.
-        draft.datacontenttype = value.to_str().ok().filter(|text| !text.is_empty()).map(str::to_owned);
+        // An attribute is never empty, such a header says as much as none; nor has it a tab, which is white space here (RFC
+        // 9110 §5.6.3).
+        let text = value.to_str().ok().filter(|text| !text.is_empty());
+        draft.datacontenttype = text.map(|text| text.replace('\t', " "));
     }
     if !body.is_empty() {
         if draft.data_is_json() {
@@ -540,6 +542,10 @@ mod tests {
         let event = binary(&headers, Bytes::from_static(b"{\"a\":1}"), NOW).unwrap();
         assert_eq!((event.subject.as_deref(), event.tenant.as_deref()), (Some("café 100%"), Some("blue")));
         assert_eq!(event.extensions["anything"].get(), "\"x\"");
+        headers.insert("content-type", "text/plain;\tcharset=utf-8".parse().unwrap());
+        let event = binary(&headers, Bytes::new(), NOW).unwrap();
+        assert_eq!(event.datacontenttype.as_deref(), Some("text/plain; charset=utf-8"));
+        headers.insert("content-type", "application/json".parse().unwrap());
         let refusal = binary(&headers, Bytes::from_static(b"{"), NOW).unwrap_err();
         assert_eq!((refusal.path.as_str(), refusal.id.as_deref()), ("body", Some("1")));
         headers.remove("ce-type");
