@@ -72,6 +72,10 @@ pub fn binary(headers: &HeaderMap, body: Bytes, now: Timestamp) -> Result<Event,
         let Ok(value) = value.to_str() else {
             return Err(draft.refuse(name, "must be ASCII, percent-encoded".into()));
         };
+        if name == "data" {
+            let reason = "no attribute has this name (CloudEvents 1.0 §3); the body is the data";
+            return Err(Refusal { path: "ce-data".to_owned(), ..draft.refuse(name, reason.into()) });
+        }
         match percent_decoded(value) {
             text if JSON_EXTENSIONS.contains(&name) => draft.json_text(name, &text)?,
             text => draft.attribute(name, text)?,
@@ -550,5 +554,7 @@ mod tests {
         assert_eq!((refusal.path.as_str(), refusal.id.as_deref()), ("body", Some("1")));
         headers.remove("ce-type");
         assert_eq!(binary(&headers, Bytes::new(), NOW).unwrap_err().path, "ce-type");
+        headers.insert("ce-data", "1".parse().unwrap());
+        assert_eq!(binary(&headers, Bytes::new(), NOW).unwrap_err().path, "ce-data");
     }
 }
