@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -18,9 +17,6 @@ use crate::queue::{Call, Queue, Ticket};
 use crate::retry::later;
 use crate::store::{Named, Store, StoreError};
 use crate::telemetry::Metrics;
-
-/// Time until a claim is tried again that the store did not do.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// All that a courier needs.
 pub struct Courier {
@@ -52,7 +48,7 @@ impl Courier {
                 self.metrics.store_errors.inc();
                 tracing::error!(error = format!("{error:#?}"), "what a queue named was not claimed yet");
                 tokio::select! {
-                    () = tokio::time::sleep(STORE_PAUSE) => {}
+                    () = tokio::time::sleep(limits::STORE_PAUSE) => {}
                     _ = stop.changed() => return,
                 }
             }

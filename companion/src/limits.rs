@@ -329,3 +329,7 @@ pub const STOP: Duration = Duration::from_secs(30);
 /// Time for PostgreSQL to answer a statement: longer than the server's own limit, so that it is the one to say so while it
 /// is there.
 pub const POSTGRES_ANSWER: Duration = Duration::from_secs(35);
+/// Bytes of events that one claim takes into memory; the rest waits for the next.
+pub const CLAIM_BYTES: usize = 4 << 20;
+/// Time until something is tried again that the store did not do.
+pub const STORE_PAUSE: Duration = Duration::from_secs(1);

@@ -60,6 +60,9 @@ pub enum StoreError {
     Unavailable(#[source] anyhow::Error),
 }
 
+/// What an exhausted delivery says whose resource is delivered in order.
+const PASSED: &str = "exhausted; later events of its resource went on without it";
+
 /// The truth, and the use cases on it.
 #[async_trait]
 pub trait Store: Housekeeping + Sharing {

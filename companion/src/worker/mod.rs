@@ -33,9 +33,6 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-/// Time until a lane is tried again whose store operation failed.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-
 /// All that a worker needs; it holds no state of its own.
 pub struct Worker {
     /// The truth.
@@ -129,7 +126,7 @@ impl Worker {
         };
         let claims = claims.unwrap_or_else(|error| {
             self.store_failed(&error, "a claim was put off");
-            Claims { next_due_at: Some(later(now, STORE_PAUSE)), ..Claims::default() }
+            Claims { next_due_at: Some(later(now, limits::STORE_PAUSE)), ..Claims::default() }
         });
         let _ = report.send(News::Claimed { id, claims });
     }

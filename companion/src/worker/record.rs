@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::attempt::Attempted;
-use super::{Finished, News, STORE_PAUSE, Worker};
+use super::{Finished, News, Worker};
 use crate::limits;
 use crate::model::{SubscriptionId, SubscriptionStatus};
 use crate::retry::{Verdict, later};
@@ -91,7 +91,7 @@ impl Worker {
                 return self.record_singly(batch, &error, now).await;
             }
             self.store_failed(&error, "attempts are not recorded yet");
-            tokio::time::sleep(STORE_PAUSE).await;
+            tokio::time::sleep(limits::STORE_PAUSE).await;
             let present = self.clock.now();
             // A clock that went back makes their next times wrong: they were reckoned by the one before.
             if present >= too_late || present < seen {

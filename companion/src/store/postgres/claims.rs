@@ -10,12 +10,10 @@ use super::order::WAITING;
 use super::transaction::{execute, row, rows};
 use super::{count, events, micros, pacing, rows_of, time};
 use crate::clock::random_token;
+use crate::limits::CLAIM_BYTES;
 use crate::model::{DeliveryId, SubscriptionId};
 use crate::retry::later;
 use crate::store::{Claimed, Claims, DUE_SOON, Named, StoreError};
-
-/// Bytes of events that one claim takes into memory; the rest waits for the next.
-const CLAIM_BYTES: usize = 4 << 20;
 
 /// What a claim needs of a delivery, after [`events::COLUMNS`]; `d` is the table's name in the query.
 const CLAIMED: &str = "d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at) AS began_at, \

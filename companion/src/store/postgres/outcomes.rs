@@ -10,11 +10,8 @@ use super::transaction::{execute, rows};
 use super::{audit, events, micros, nul, order, subscriptions};
 use crate::model::{DeliveryStatus, SubscriptionId};
 use crate::retry::Verdict;
-use crate::store::{Ended, Health, Recorded, StoreError};
+use crate::store::{Ended, Health, PASSED, Recorded, StoreError};
 use crate::vault::Vault;
-
-/// What an exhausted delivery says whose resource is delivered in order.
-const PASSED: &str = "exhausted; later events of its resource went on without it";
 
 /// A delivery whose claim was still held.
 struct Held {

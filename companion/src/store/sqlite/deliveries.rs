@@ -9,12 +9,10 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{events, micros, subscriptions, time};
 use crate::clock::random_token;
+use crate::limits;
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Outcome, SubscriptionId};
 use crate::retry::later;
 use crate::store::{Claimed, Claims, DUE_SOON, DeliveryQuery, Named, NewDelivery, StoreError};
-
-/// Bytes of events that one claim takes into memory; the rest waits for the next.
-const CLAIM_BYTES: usize = 4 << 20;
 
 /// `due_at` of a delivery that waits for an earlier one of its resource.
 pub(super) const WAITING: i64 = i64::MAX;
@@ -73,7 +71,7 @@ pub(super) fn claim(
         let rows = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
         let mut rows = select.query((subscription.as_str(), micros(now), rows))?;
         while let Some(row) = rows.next()? {
-            if claimed.len() == limit || bytes >= CLAIM_BYTES {
+            if claimed.len() == limit || bytes >= limits::CLAIM_BYTES {
                 more = true;
                 break;
             }
@@ -112,7 +110,7 @@ pub(super) fn claim_named(
         let mut rows = select.query((id.as_str(), micros(now), micros(later(now, DUE_SOON))))?;
         let Some(row) = rows.next()? else { continue };
         let subscription = SubscriptionId(row.get(15)?);
-        if !row.get::<_, bool>(16)? || bytes >= CLAIM_BYTES {
+        if !row.get::<_, bool>(16)? || bytes >= limits::CLAIM_BYTES {
             named.due.push(subscription);
             continue;
         }

@@ -7,11 +7,8 @@ use super::deliveries::{WAITING, subscription_of};
 use super::{audit, micros, subscriptions};
 use crate::model::DeliveryStatus;
 use crate::retry::Verdict;
-use crate::store::{Ended, Health, Recorded, StoreError};
+use crate::store::{Ended, Health, PASSED, Recorded, StoreError};
 use crate::vault::Vault;
-
-/// What an exhausted delivery says whose resource is delivered in order.
-const PASSED: &str = "exhausted; later events of its resource went on without it";
 
 pub(super) fn record(
     connection: &Connection,
