@@ -37,9 +37,16 @@ pub(crate) struct Caller {
     /// The token's id, or `admin` or `ingest` for those of the settings.
     pub(crate) name: String,
     scope: Scope,
+    /// Whose subscriptions, deliveries and event types it sees and changes; those of all where there is none.
+    tenant: Option<String>,
 }
 
 impl Caller {
+    /// The tenant that this caller is, and sees alone; none for an operator, who sees all.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
     /// A line of the audit log about something that this caller does.
     pub(crate) fn audit(
         &self,
@@ -106,14 +113,14 @@ impl Access {
         let hash = TokenHash::of(token);
         let is = |other: &TokenHash| bool::from(hash.0.ct_eq(&other.0));
         if is(&self.admin) {
-            return Some(Caller { name: "admin".to_owned(), scope: Scope::Admin });
+            return Some(Caller { name: "admin".to_owned(), scope: Scope::Admin, tenant: None });
         }
         if is(&self.ingest) {
-            return Some(Caller { name: "ingest".to_owned(), scope: Scope::Ingest });
+            return Some(Caller { name: "ingest".to_owned(), scope: Scope::Ingest, tenant: None });
         }
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         let token = made.get(&hash).filter(|token| token.expires_at.is_none_or(|end| now < end))?;
-        Some(Caller { name: token.id.clone(), scope: token.scope })
+        Some(Caller { name: token.id.clone(), scope: token.scope, tenant: None })
     }
 }
 
