@@ -163,6 +163,8 @@ pub struct EventHead {
     pub event_type: String,
     /// See [`Event::subject`].
     pub subject: Option<String>,
+    /// See [`Event::tenant`].
+    pub tenant: Option<String>,
 }
 
 /// Where a delivery stands.

@@ -121,6 +121,7 @@ macro_rules! faulty {
 
 faulty! { Store:
     fn create_subscription(subscription: Subscription, note: Note) -> ();
+    fn create_subscription_within(most: usize, subscription: Subscription, note: Note) -> ();
     fn update_subscription(subscription: Subscription, note: Note) -> ();
     fn turn_off(id: SubscriptionId, reason: &'static str, note: Note, now: Timestamp) -> Option<Subscription>;
     fn delete_subscription(id: SubscriptionId, note: Note) -> ();
@@ -164,6 +165,7 @@ faulty! { Housekeeping:
     fn first_kept(keep: u64) -> i64;
     fn prune_log(keep: u64, limit: usize, before: Timestamp) -> usize;
     fn reseal(limit: usize) -> usize;
+    fn write_note(note: Note) -> ();
     fn replace_meta(name: &'static str, expected: Bytes, value: Bytes, note: Note) -> ();
     fn begin_erasure(what: Erasure, note: Note) -> i64;
     fn erase(what: Erasure, range: (i64, i64), limit: usize, now: Timestamp) -> Erased;

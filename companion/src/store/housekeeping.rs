@@ -49,6 +49,9 @@ pub trait Housekeeping: Send + Sync {
     /// Seals up to `limit` subscriptions' secrets again that are not sealed under the vault's first key; returns how many.
     /// Durable when it returns.
     async fn reseal(&self, limit: usize) -> Result<usize, StoreError>;
+    /// Writes a note of what changes nothing here. Durable when it returns.
+    async fn write_note(&self, note: Note) -> Result<(), StoreError>;
+
     /// Writes a value kept beside the data over the one that is expected; [`StoreError::Conflict`] where another stands.
     /// Durable when it returns.
     async fn replace_meta(

@@ -44,6 +44,9 @@ pub enum StoreError {
     /// What was asked rests on subscriptions that have changed meanwhile; nothing was written.
     #[error("the subscriptions have changed")]
     Outdated,
+    /// There are as many as are allowed; nothing was written.
+    #[error("there are as many as are allowed")]
+    Full,
     /// The idempotency key was used before; nothing was written.
     #[error("this was asked for before")]
     Repeated {
@@ -68,6 +71,14 @@ const PASSED: &str = "exhausted; later events of its resource went on without it
 pub trait Store: Housekeeping + Sharing {
     /// Adds a subscription. Durable when it returns.
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
+    /// As [`Store::create_subscription`], where its tenant has fewer than `most` of them; [`StoreError::Full`] where it has
+    /// not, whoever else makes one at the same time.
+    async fn create_subscription_within(
+        &self,
+        most: usize,
+        subscription: Subscription,
+        note: Note,
+    ) -> Result<(), StoreError>;
     /// Writes a changed subscription over the revision before it (`revision - 1`); [`StoreError::Conflict`] where that
     /// is no longer the current one. Durable when it returns.
     async fn update_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
@@ -305,6 +316,7 @@ impl From<&Event> for EventHead {
             source: event.source.clone(),
             event_type: event.event_type.clone(),
             subject: event.subject.clone(),
+            tenant: event.tenant.clone(),
         }
     }
 }

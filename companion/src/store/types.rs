@@ -92,6 +92,8 @@ pub struct ReplayQuery {
     pub subscription: Option<String>,
     /// With this status.
     pub status: Option<ReplayStatus>,
+    /// Of this tenant's subscriptions.
+    pub tenant: Option<String>,
     /// Older than this one.
     pub before: Option<String>,
     /// At most so many.
@@ -229,6 +231,8 @@ pub struct DeliveryQuery {
     pub status: Option<DeliveryStatus>,
     /// Of events with this id.
     pub event: Option<String>,
+    /// Of this tenant's subscriptions, and of its events: a subscription may have been another tenant's before.
+    pub tenant: Option<String>,
     /// Older than this delivery.
     pub before: Option<String>,
     /// At most so many.

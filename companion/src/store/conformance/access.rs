@@ -113,3 +113,80 @@ async fn a_subscription_is_turned_off_once() {
         assert!(bench.store.turn_off(sub("none"), "again", note(), at(6)).await.unwrap().is_none());
     }
 }
+
+fn of_tenant(name: &str, tenant: &str) -> Subscription {
+    Subscription { tenant: Some(tenant.into()), ..subscription(name) }
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_subscriptions_than_it_may() {
+    for bench in Bench::all().await {
+        let create = async |name: &str, tenant: &str, note: Note| {
+            bench.store.create_subscription_within(2, of_tenant(name, tenant), note).await
+        };
+        let note = || Note { audit: Some(audit("subscription.create")), ..Note::default() };
+        let together = ["1", "2", "3", "4"].map(|name| create(name, "a\\b", note()));
+        let made = futures_util::future::join_all(together).await;
+        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 2, "{made:?}");
+        assert!(made.iter().all(|made| matches!(made, Ok(()) | Err(StoreError::Full))), "{made:?}");
+        assert_eq!(bench.store.audit(None, 9).await.unwrap().len(), 2, "what was not made is not told of");
+        create("5", "b", Note::default()).await.unwrap();
+        let query = SubscriptionQuery { tenant: Some("a\\b".into()), limit: 9, ..Default::default() };
+        let own = bench.store.subscriptions(query).await.unwrap();
+        assert_eq!(own.len(), 2);
+        bench.store.delete_subscription(own[0].id.clone(), Note::default()).await.unwrap();
+        create("6", "a\\b", Note::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_finds_deliveries_of_its_own_events_for_its_own_subscriptions() {
+    for bench in Bench::all().await {
+        for (name, tenant) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+            let made = of_tenant(name, tenant);
+            bench.store.create_subscription(made, Note::default()).await.unwrap();
+        }
+        let accept = async |id: &str, tenant: Option<&str>, subscriptions: &[&str]| {
+            let NewEvent { event, deliveries } = new_event(id, subscriptions);
+            let event = Event { tenant: tenant.map(str::to_owned), ..(*event).clone() };
+            bench.store.accept(vec![NewEvent { event: event.into(), deliveries }], at(0)).await.unwrap();
+        };
+        accept("1", Some("a"), &["a1", "a2"]).await;
+        accept("2", Some("b"), &["b1"]).await;
+        // The first subscription was another tenant's when this was accepted, or nobody's.
+        accept("3", Some("b"), &["a1"]).await;
+        accept("4", None, &["a1", "b1"]).await;
+        accept("5", Some("a"), &["a2", "gone"]).await;
+        let page = async |query: DeliveryQuery| -> Vec<(String, String, String)> {
+            let found = bench.store.deliveries(query).await.unwrap().into_iter();
+            found.map(|found| (found.event.id, found.subscription.0, found.id.0)).collect()
+        };
+        let of = |tenant: &str| DeliveryQuery { tenant: Some(tenant.into()), limit: 9, ..Default::default() };
+        let named = |page: &[(String, String, String)]| -> Vec<String> {
+            page.iter().map(|(event, subscription, _)| format!("{event} {subscription}")).collect()
+        };
+        let all = page(of("a")).await;
+        assert_eq!(named(&all)[..1], ["5 a2"]);
+        let mut sorted = named(&all);
+        sorted.sort();
+        assert_eq!(sorted, ["1 a1", "1 a2", "5 a2"]);
+        assert_eq!(named(&page(of("b")).await), ["2 b1"]);
+        assert!(page(of("c")).await.is_empty());
+        let only = DeliveryQuery { subscription: Some("a2".into()), ..of("a") };
+        assert_eq!(named(&page(only).await), ["5 a2", "1 a2"]);
+        let others = DeliveryQuery { subscription: Some("b1".into()), ..of("a") };
+        assert!(page(others).await.is_empty());
+        // A page after the other, and the place of another tenant's delivery shows nothing of it.
+        let (mut turned, mut before) = (Vec::new(), None);
+        loop {
+            let next = page(DeliveryQuery { before: before.take(), limit: 1, ..of("a") }).await;
+            let Some((_, _, id)) = next.first() else { break };
+            before = Some(id.clone());
+            turned.extend(next);
+        }
+        assert_eq!(turned, all);
+        let theirs = page(of("b")).await.remove(0).2;
+        let from_there = page(DeliveryQuery { before: Some(theirs), ..of("a") }).await;
+        assert!(from_there.iter().all(|found| all.contains(found)));
+    }
+}

@@ -17,7 +17,7 @@ use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Out
 use crate::store::{DeliveryQuery, NewDelivery, StoreError};
 
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
-                       e.id AS event_id, e.source, e.type, e.subject";
+                       e.id AS event_id, e.source, e.type, e.subject, e.tenant, d.key";
 
 /// Makes deliveries of events, by their places, in one statement. The locks of their lanes must be held.
 pub(super) async fn create(
@@ -132,9 +132,8 @@ pub(super) async fn one(
     client: &impl GenericClient,
     id: &DeliveryId,
 ) -> Result<(Delivery, Vec<Attempt>), StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS}, d.key FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.id = $1"
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.id = $1");
     let found = row(client, &sql, &[&id.as_str()]).await?.ok_or(StoreError::NotFound)?;
     let sql = "SELECT number, started_at, duration_ms, outcome, status, error, answer FROM attempts \
                WHERE delivery_key = $1 ORDER BY number";
@@ -171,13 +170,14 @@ pub(super) async fn page(
     client: &impl GenericClient,
     query: &DeliveryQuery,
 ) -> Result<Vec<Delivery>, StoreError> {
-    if nul::is_in([&query.subscription, &query.event, &query.before]) {
+    if nul::is_in([&query.subscription, &query.event, &query.before, &query.tenant]) {
         return Ok(Vec::new());
     }
     // Texts differ by what is asked for, so that each is answered from its index.
-    let by_subscription = match query.subscription {
-        Some(_) => "d.subscription_id = $1",
-        None => "$1::text IS NULL",
+    let by_subscription = match (&query.tenant, &query.subscription) {
+        (Some(_), _) => "d.subscription_id = s.id AND e.tenant = $7",
+        (None, Some(_)) => "d.subscription_id = $1",
+        (None, None) => "$1::text IS NULL",
     };
     let by_event = match query.event {
         Some(_) => "d.event_seq IN (SELECT seq FROM events WHERE id = $2)",
@@ -195,9 +195,22 @@ pub(super) async fn page(
         "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE {by_subscription} AND {by_event} \
          AND {by_age} AND ($4::text IS NULL OR d.status = $4) ORDER BY d.key DESC LIMIT $5"
     );
+    // A tenant's page is put together of a page of each of its subscriptions: among the deliveries of all tenants its own may
+    // be far apart.
+    let sql = match &query.tenant {
+        None => sql,
+        Some(_) => format!(
+            "SELECT own.* FROM subscriptions s CROSS JOIN LATERAL ({sql}) AS own \
+             WHERE s.tenant = $6 AND ($1::text IS NULL OR s.id = $1) ORDER BY own.key DESC LIMIT $5"
+        ),
+    };
     let status = query.status.map(DeliveryStatus::word);
-    let values: [&(dyn ToSql + Sync); 5] =
-        [&query.subscription, &query.event, &query.before, &status, &rows_of(query.limit)];
+    let (limit, tenant) = (rows_of(query.limit), nul::escaped_option(query.tenant.as_deref()));
+    let mut values: Vec<&(dyn ToSql + Sync)> =
+        vec![&query.subscription, &query.event, &query.before, &status, &limit];
+    if tenant.is_some() {
+        values.extend([&tenant as &(dyn ToSql + Sync), &query.tenant]);
+    }
     rows(client, &sql, &values).await?.iter().map(read).collect()
 }
 
@@ -221,6 +234,7 @@ fn read(row: &Row) -> Result<Delivery, StoreError> {
             source: row.try_get("source")?,
             event_type: row.try_get("type")?,
             subject: row.try_get("subject")?,
+            tenant: row.try_get("tenant")?,
         },
     })
 }

@@ -37,6 +37,13 @@ impl Housekeeping for PostgresStore {
         .await)
     }
 
+    async fn write_note(&self, note: Note) -> Result<(), StoreError> {
+        write!(self.database, Durability::Synced, |transaction| {
+            events::lock_places(transaction).await?;
+            audit::note(transaction, &note, audit::at(&note)).await
+        })
+    }
+
     async fn replace_meta(
         &self,
         name: &'static str,

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0003_delivery.sql"),
     include_str!("../../../migrations/postgres/0004_places.sql"),
     include_str!("../../../migrations/postgres/0005_keys.sql"),
+    include_str!("../../../migrations/postgres/0006_tenants.sql"),
 ];
 
 /// How many migrations there are.

@@ -109,9 +109,19 @@ pub(super) async fn connection(url: &str) -> anyhow::Result<Object> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
+        self.create_subscription_within(usize::MAX, subscription, note).await
+    }
+
+    async fn create_subscription_within(
+        &self,
+        most: usize,
+        subscription: Subscription,
+        note: Note,
+    ) -> Result<(), StoreError> {
         let sealed = sealing::seal(&self.database.vault, &subscription)?;
         write!(self.database, Durability::Synced, |transaction| {
             prepare(transaction, &note).await?;
+            subscriptions::check_room(transaction, &subscription, most).await?;
             subscriptions::create(transaction, &subscription, &sealed).await?;
             audit::note(transaction, &note, subscription.created_at).await
         })

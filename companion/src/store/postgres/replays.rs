@@ -90,11 +90,14 @@ pub(super) async fn page(
     }
     let sql = format!(
         "SELECT {COLUMNS} FROM replays WHERE ($1::text IS NULL OR subscription_id = $1) \
-         AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
+         AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR id < $3) AND ($5::text IS NULL OR subscription_id IN \
+         (SELECT id FROM subscriptions WHERE tenant = $5)) ORDER BY id DESC LIMIT $4"
     );
     let status = query.status.map(ReplayStatus::word);
-    let found =
-        rows(client, &sql, &[&query.subscription, &status, &query.before, &rows_of(query.limit)]).await?;
+    let tenant = nul::escaped_option(query.tenant.as_deref());
+    let values: [&(dyn ToSql + Sync); 5] =
+        [&query.subscription, &status, &query.before, &rows_of(query.limit), &tenant];
+    let found = rows(client, &sql, &values).await?;
     found.iter().map(read).collect()
 }
 

@@ -50,6 +50,27 @@ pub(super) async fn create(
     Ok(())
 }
 
+/// Refuses where a tenant has `most` subscriptions already, and lets nobody else make one for it until the transaction ends.
+pub(super) async fn check_room(
+    transaction: &Transaction<'_>,
+    wanted: &Subscription,
+    most: usize,
+) -> Result<(), StoreError> {
+    let Some(tenant) = nul::escaped_option(wanted.tenant.as_deref()) else { return Ok(()) };
+    if most == usize::MAX {
+        return Ok(());
+    }
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('gatehook tenant ' || current_schema() || ' ' || $1::text, 0))";
+    execute(transaction, lock, &[&tenant]).await?;
+    // One more than there may be before is enough to know.
+    let counted = "SELECT COUNT(*) FROM (SELECT 1 FROM subscriptions WHERE tenant = $1 LIMIT $2) AS known";
+    let count = row(transaction, counted, &[&tenant, &rows_of(most)]).await?;
+    match count.is_some_and(|row| row.get::<_, i64>(0) >= rows_of(most)) {
+        true => Err(StoreError::Full),
+        false => Ok(()),
+    }
+}
+
 pub(super) async fn update(
     transaction: &Transaction<'_>,
     subscription: &Subscription,

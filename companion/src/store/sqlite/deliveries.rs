@@ -18,7 +18,7 @@ use crate::store::{Claimed, Claims, DUE_SOON, DeliveryQuery, Named, NewDelivery,
 pub(super) const WAITING: i64 = i64::MAX;
 
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
-                       e.id, e.source, e.type, e.subject";
+                       e.id, e.source, e.type, e.subject, e.tenant, d.key";
 
 /// What a claim needs of a delivery, after [`events::COLUMNS`]; `d` is the table's name in the query.
 const CLAIMED: &str = "d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), \
@@ -255,7 +255,25 @@ fn outcome(word: &str, status: Option<u16>, error: Option<String>) -> Outcome {
     }
 }
 
+/// A page of deliveries. A tenant's is put together of a page of each of its subscriptions: among the deliveries of all
+/// tenants its own may be far apart.
 pub(super) fn page(connection: &Connection, query: &DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+    let mut found = Vec::new();
+    match &query.tenant {
+        None => found = keyed(connection, query)?,
+        Some(tenant) => {
+            for id in subscriptions::ids_of_tenant(connection, tenant, query.subscription.as_deref())? {
+                found.extend(keyed(connection, &DeliveryQuery { subscription: Some(id), ..query.clone() })?);
+                found.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
+                found.truncate(query.limit);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(_, delivery)| delivery).collect())
+}
+
+/// A page of deliveries with their keys.
+fn keyed(connection: &Connection, query: &DeliveryQuery) -> Result<Vec<(i64, Delivery)>, StoreError> {
     // Texts differ by what is asked for, so that each is answered from its index.
     let by_subscription = if query.subscription.is_some() {
         "d.subscription_id = :subscription"
@@ -276,7 +294,7 @@ pub(super) fn page(connection: &Connection, query: &DeliveryQuery) -> Result<Vec
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE {by_subscription} AND {by_event} \
-         AND {by_age} AND (:status IS NULL OR d.status = :status) ORDER BY d.key DESC LIMIT :limit"
+         AND {by_age} AND (:status IS NULL OR d.status = :status) AND (:tenant IS NULL OR e.tenant = :tenant) ORDER BY d.key DESC LIMIT :limit"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! {
@@ -284,11 +302,12 @@ pub(super) fn page(connection: &Connection, query: &DeliveryQuery) -> Result<Vec
         ":event": query.event,
         ":before": query.before,
         ":status": query.status.map(DeliveryStatus::word),
+        ":tenant": query.tenant,
         ":limit": i64::try_from(query.limit).unwrap_or(i64::MAX),
     })?;
     let mut page = Vec::new();
     while let Some(row) = rows.next()? {
-        page.push(read(row)?);
+        page.push((row.get(13)?, read(row)?));
     }
     Ok(page)
 }
@@ -312,6 +331,7 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
             source: row.get(9)?,
             event_type: row.get(10)?,
             subject: row.get(11)?,
+            tenant: row.get(12)?,
         },
     })
 }

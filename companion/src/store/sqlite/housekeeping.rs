@@ -32,6 +32,11 @@ impl Housekeeping for SqliteStore {
         self.writer.write(Durability::Synced, reseal).await
     }
 
+    async fn write_note(&self, note: Note) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| audit::note(connection, &note, audit::at(&note));
+        self.writer.write(Durability::Synced, write).await
+    }
+
     async fn replace_meta(
         &self,
         name: &'static str,

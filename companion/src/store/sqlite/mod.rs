@@ -164,9 +164,19 @@ impl Sharing for SqliteStore {}
 #[async_trait]
 impl Store for SqliteStore {
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
+        self.create_subscription_within(usize::MAX, subscription, note).await
+    }
+
+    async fn create_subscription_within(
+        &self,
+        most: usize,
+        subscription: Subscription,
+        note: Note,
+    ) -> Result<(), StoreError> {
         let sealed = sealing::seal(&self.vault, &subscription)?;
         let insert = move |connection: &Connection| {
             subscriptions::create(connection, &subscription, &sealed)?;
+            subscriptions::check_room(connection, &subscription, most)?;
             audit::note(connection, &note, subscription.created_at)
         };
         self.writer.write(Durability::Synced, insert).await

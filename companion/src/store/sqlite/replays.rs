@@ -72,13 +72,15 @@ pub(super) fn one(connection: &Connection, id: &ReplayId) -> Result<Replay, Stor
 pub(super) fn page(connection: &Connection, query: &ReplayQuery) -> Result<Vec<Replay>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM replays WHERE (:subscription IS NULL OR subscription_id = :subscription) \
-         AND (:status IS NULL OR status = :status) AND (:before IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit"
+         AND (:status IS NULL OR status = :status) AND (:before IS NULL OR id < :before) AND (:tenant IS NULL OR subscription_id IN \
+         (SELECT id FROM subscriptions WHERE tenant = :tenant)) ORDER BY id DESC LIMIT :limit"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! {
         ":subscription": query.subscription,
         ":status": query.status.map(ReplayStatus::word),
         ":before": query.before,
+        ":tenant": query.tenant,
         ":limit": i64::try_from(query.limit).unwrap_or(i64::MAX),
     })?;
     let mut page = Vec::new();

@@ -13,6 +13,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0003_delivery.sql"),
     include_str!("../../../migrations/sqlite/0004_places.sql"),
     include_str!("../../../migrations/sqlite/0005_keys.sql"),
+    include_str!("../../../migrations/sqlite/0006_tenants.sql"),
 ];
 
 /// Applies what is missing.

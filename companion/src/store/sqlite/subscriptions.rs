@@ -47,6 +47,32 @@ pub(super) fn create(
     Ok(())
 }
 
+/// Refuses where a tenant has more than `most` subscriptions.
+pub(super) fn check_room(
+    connection: &Connection,
+    made: &Subscription,
+    most: usize,
+) -> Result<(), StoreError> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let counted = "SELECT COUNT(*) FROM (SELECT 1 FROM subscriptions WHERE tenant = ?1 LIMIT ?2)";
+    // One more than allowed is enough to know.
+    let values = (&made.tenant, most.saturating_add(1));
+    let count: i64 = connection.prepare_cached(counted)?.query_row(values, |row| row.get(0))?;
+    if count > most { Err(StoreError::Full) } else { Ok(()) }
+}
+
+/// Ids of a tenant's subscriptions; of one alone where it is named.
+pub(super) fn ids_of_tenant(
+    connection: &Connection,
+    tenant: &str,
+    only: Option<&str>,
+) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT id FROM subscriptions WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map((tenant, only), |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
 pub(super) fn update(
     connection: &Connection,
     subscription: &Subscription,
