@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, Api, TokenHash};
+use crate::api::{self, Access, Api, Links, Tenants, TokenHash};
 use crate::clock::Clock;
 use crate::config::{Hidden, Role, Settings};
 use crate::courier::Courier;
@@ -66,6 +66,8 @@ impl Companion {
         let host = settings.api_url.as_ref().and_then(|url| url.host_str());
         let api = Api {
             origin: host.unwrap_or("gatehook").to_owned(),
+            base_url: base_url(settings),
+            tenants: tenants(settings)?,
             store: store.clone(),
             directory: directory.clone(),
             board: board.clone(),
@@ -196,11 +198,21 @@ async fn access(settings: &Settings, store: &dyn Store) -> anyhow::Result<Access
 
 /// The subscriptions, with what the settings say of all of them.
 async fn directory(settings: &Settings, store: &dyn Store) -> Result<Directory, StoreError> {
-    let defaults = Defaults {
-        retry: settings.retry_schedule.clone().unwrap_or_default(),
-        base_url: settings.api_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
-    };
+    let defaults =
+        Defaults { retry: settings.retry_schedule.clone().unwrap_or_default(), base_url: base_url(settings) };
     Directory::load(store, Guard::new(&settings.allow_targets), defaults).await
+}
+
+/// The API's public base URL, without a slash at its end.
+fn base_url(settings: &Settings) -> Option<String> {
+    settings.api_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Who comes through the API's own gateway.
+fn tenants(settings: &Settings) -> anyhow::Result<Tenants> {
+    let gateway = settings.gateway_token.as_ref().map(|token| TokenHash::of(token.reveal()));
+    let (header, links) = (settings.tenant_header.clone(), Links::new(settings.vault()?));
+    Ok(Tenants::new(header, gateway, settings.tenant_subscriptions, settings.tenant_rate, links))
 }
 
 /// Refuses a key that did not seal what the store holds, and seals under the first key what another one sealed.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use axum::http::HeaderName;
 use clap::Args;
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
@@ -16,6 +17,7 @@ use url::Url;
 
 use crate::disk;
 use crate::limits;
+use crate::rate::Rate;
 use crate::retry::{self, Policy};
 use crate::sender;
 use crate::store;
@@ -27,6 +29,28 @@ pub struct Settings {
     /// Address of the API
     #[arg(long, env = "GATEHOOK_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+
+    /// Address on which tenants manage their own webhooks at /webhooks/…, behind the gateway that authenticates them; without
+    /// it nobody but operators does
+    #[arg(long, env = "GATEHOOK_PUBLIC_LISTEN")]
+    pub public_listen: Option<SocketAddr>,
+
+    /// Header in which the gateway names the tenant; it must take it out of what callers send
+    #[arg(long, env = "GATEHOOK_TENANT_HEADER", default_value = "x-gatehook-tenant")]
+    pub tenant_header: HeaderName,
+
+    /// Token that the gateway shows in the header gatehook-gateway; needed where --public-listen is not loopback, because
+    /// whoever reaches it could else name any tenant
+    #[arg(long, env = "GATEHOOK_GATEWAY_TOKEN", hide_env_values = true)]
+    pub gateway_token: Option<Hidden>,
+
+    /// How many subscriptions a tenant may have
+    #[arg(long, env = "GATEHOOK_TENANT_SUBSCRIPTIONS", default_value = "100")]
+    pub tenant_subscriptions: usize,
+
+    /// How many requests a tenant may make at /webhooks/…
+    #[arg(long, env = "GATEHOOK_TENANT_RATE", default_value = "50/s")]
+    pub tenant_rate: Rate,
 
     /// Where subscriptions, events and deliveries are kept: sqlite:PATH, or postgres://… for several processes
     #[arg(long, env = "GATEHOOK_STORE", hide_env_values = true, default_value = "sqlite:gatehook.db")]
@@ -144,6 +168,16 @@ impl Settings {
     /// # Errors
     /// One sentence.
     pub fn fit(&self) -> anyhow::Result<()> {
+        if let Some(address) = self.public_listen {
+            if self.role == Role::Worker {
+                bail!("--public-listen needs --role all or api");
+            }
+            if !address.ip().is_loopback() && self.gateway_token.is_none() {
+                bail!(
+                    "--public-listen {address} needs --gateway-token: whoever reaches it could name any tenant"
+                );
+            }
+        }
         if store::is_shared(&self.store).context("--store")? {
             return Ok(());
         }

@@ -18,6 +18,7 @@ pub mod condition;
 pub mod credentials;
 mod lanes;
 pub mod limits;
+pub mod links;
 pub mod matcher;
 pub mod members;
 pub mod model;
@@ -74,6 +75,8 @@ use target::Guard;
 pub struct Running {
     /// Where the API listens.
     pub address: SocketAddr,
+    /// Where tenants are served, behind the API's own gateway.
+    pub public_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -99,14 +102,39 @@ impl Running {
     }
 }
 
-/// Opens the store, reads the subscriptions, and starts the API on `listener` and the worker.
+/// What a companion listens on.
+pub struct Listeners {
+    /// For operators and gateways' events.
+    pub operators: TcpListener,
+    /// For tenants, behind the API's own gateway.
+    pub tenants: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// The listeners that the settings name.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, by its setting.
+    pub async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let bind = async |name: &str, address: SocketAddr| {
+            TcpListener::bind(address).await.with_context(|| format!("{name}: cannot bind {address}"))
+        };
+        let tenants = match settings.public_listen {
+            Some(address) => Some(bind("--public-listen", address).await?),
+            None => None,
+        };
+        Ok(Self { operators: bind("--listen", settings.listen).await?, tenants })
+    }
+}
+
+/// Opens the store, reads the subscriptions, and starts the API on the listeners and the worker.
 ///
 /// # Errors
 /// Whatever stops the start, in a sentence: settings that do not go together, a store that cannot be
 /// opened, a wrong key.
 pub async fn start(
     settings: &Settings,
-    listener: TcpListener,
+    listeners: Listeners,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Running> {
     settings.fit()?;
@@ -117,10 +145,14 @@ pub async fn start(
     let queue = queue::connect(&settings.queue).await.context("--queue")?;
     let companion =
         Companion::assemble(settings, store, sender, transport, queue, clock, stopped.clone()).await?;
-    let address = listener.local_addr().context("the listener has no address")?;
+    let address = listeners.operators.local_addr().context("the listener has no address")?;
+    let public_address = listeners.tenants.as_ref().and_then(|listener| listener.local_addr().ok());
     let (api, mut tasks) = companion.run();
+    if let Some(listener) = listeners.tenants {
+        tasks.push(tokio::spawn(server::run(listener, api::of_tenants(api.clone()), stopped.clone())));
+    }
     let router = if settings.role == Role::Worker { api::of_worker(api) } else { api::router(api) };
-    tasks.push(tokio::spawn(server::run(listener, router, stopped)));
-    tracing::info!(%address, "listening");
-    Ok(Running { address, stop, tasks })
+    tasks.push(tokio::spawn(server::run(listeners.operators, router, stopped)));
+    tracing::info!(%address, public_address = public_address.map(tracing::field::display), "listening");
+    Ok(Running { address, public_address, stop, tasks })
 }

@@ -41,6 +41,19 @@ pub const SUBSCRIPTION_EVENTS: usize = 100;
 pub const TARGET_URL: usize = 2_048;
 /// Characters of a `description` or `tenant`.
 pub const SHORT_TEXT: usize = 1_000;
+/// Requests in a minute that one tenant has us send to receivers at once, pings and handshakes: who tests by hand needs no
+/// more, and nobody floods another by way of us.
+pub const TENANT_CALLS_PER_MINUTE: u32 = 60;
+/// Replays of one subscription that run at once for a tenant.
+pub const TENANT_REPLAYS: usize = 2;
+/// Tenants whose requests are counted before those are forgotten who make none.
+pub const TENANTS_COUNTED: usize = 10_000;
+/// How long a link to the portal is good: a sitting.
+pub const LINK: Duration = Duration::from_secs(3600);
+/// The shortest that is of use.
+pub const LINK_LEAST: Duration = Duration::from_secs(60);
+/// The longest: a link cannot be taken back.
+pub const LINK_MOST: Duration = Duration::from_secs(24 * 3600);
 /// `metadata` as JSON, in bytes.
 pub const METADATA: usize = 8 << 10;
 /// Secrets of one subscription that sign at the same time: the current one and those in their overlap.

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
+use companion::Listeners;
 use companion::clock::{Clock, SystemClock};
 use companion::commands::{Backup, Check, Explain, Integrity, MigrateStore, Openapi};
 use companion::config::Settings;
 use companion::telemetry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Events are made by one thread and dropped by another, which the system's allocator settles with locks.
@@ -67,11 +66,9 @@ async fn main() -> ExitCode {
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     telemetry::start_log();
     raise_descriptors();
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("--listen: cannot bind {}", settings.listen))?;
+    let listeners = Listeners::bind(settings).await?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let running = companion::start(settings, listener, Arc::new(SystemClock)).await?;
+    let running = companion::start(settings, listeners, Arc::new(SystemClock)).await?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -15,6 +15,11 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// So many in so many seconds.
+    pub(crate) const fn new(count: u32, period_s: u32) -> Self {
+        Self { count, period_s }
+    }
+
     /// In a second.
     pub fn per_second(self) -> f64 {
         f64::from(self.count) / f64::from(self.period_s)

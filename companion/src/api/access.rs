@@ -27,7 +27,12 @@ pub struct TokenHash(pub [u8; 32]);
 impl TokenHash {
     /// The hash of a token.
     pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
+        Self::of_bytes(token.as_bytes())
+    }
+
+    /// The hash of a token as it came.
+    pub(super) fn of_bytes(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
     }
 }
 
@@ -36,15 +41,64 @@ impl TokenHash {
 pub(crate) struct Caller {
     /// The token's id, or `admin` or `ingest` for those of the settings.
     pub(crate) name: String,
-    scope: Scope,
-    /// Whose subscriptions, deliveries and event types it sees and changes; those of all where there is none.
-    tenant: Option<String>,
+    who: Who,
+}
+
+/// What a caller is.
+#[derive(Clone, Debug)]
+enum Who {
+    /// The bearer of a token.
+    Operator(Scope),
+    /// A tenant, for as long as its link is good where it has one.
+    Tenant { name: String, until: Option<Timestamp> },
 }
 
 impl Caller {
+    /// A tenant.
+    pub(super) fn of_tenant(name: String, until: Option<Timestamp>) -> Self {
+        Self { name: format!("tenant:{name}"), who: Who::Tenant { name, until } }
+    }
+
     /// The tenant that this caller is, and sees alone; none for an operator, who sees all.
     pub(crate) fn tenant(&self) -> Option<&str> {
-        self.tenant.as_deref()
+        match &self.who {
+            Who::Operator(_) => None,
+            Who::Tenant { name, .. } => Some(name),
+        }
+    }
+
+    /// Whether it sees what belongs to this tenant, or to none.
+    pub(crate) fn sees(&self, owner: Option<&str>) -> bool {
+        self.tenant().is_none_or(|own| owner == Some(own))
+    }
+
+    /// Whether it has one of these scopes.
+    fn has(&self, scopes: &[Scope]) -> bool {
+        matches!(&self.who, Who::Operator(scope) if scopes.contains(scope))
+    }
+
+    /// The word for what it may do.
+    pub(super) fn word(&self) -> &'static str {
+        match &self.who {
+            Who::Operator(scope) => scope.word(),
+            Who::Tenant { .. } => "tenant",
+        }
+    }
+
+    /// Until when it is what it is.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        match &self.who {
+            Who::Operator(_) => None,
+            Who::Tenant { until, .. } => *until,
+        }
+    }
+
+    /// What the paths begin with by which it knows resources.
+    pub(crate) fn base(&self) -> &'static str {
+        match &self.who {
+            Who::Operator(_) => "/v1",
+            Who::Tenant { .. } => "/webhooks",
+        }
     }
 
     /// A line of the audit log about something that this caller does.
@@ -113,14 +167,14 @@ impl Access {
         let hash = TokenHash::of(token);
         let is = |other: &TokenHash| bool::from(hash.0.ct_eq(&other.0));
         if is(&self.admin) {
-            return Some(Caller { name: "admin".to_owned(), scope: Scope::Admin, tenant: None });
+            return Some(Caller { name: "admin".to_owned(), who: Who::Operator(Scope::Admin) });
         }
         if is(&self.ingest) {
-            return Some(Caller { name: "ingest".to_owned(), scope: Scope::Ingest, tenant: None });
+            return Some(Caller { name: "ingest".to_owned(), who: Who::Operator(Scope::Ingest) });
         }
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         let token = made.get(&hash).filter(|token| token.expires_at.is_none_or(|end| now < end))?;
-        Some(Caller { name: token.id.clone(), scope: token.scope, tenant: None })
+        Some(Caller { name: token.id.clone(), who: Who::Operator(token.scope) })
     }
 }
 
@@ -140,9 +194,7 @@ async fn guarded(api: &Api, allowed: &[Scope], mut request: Request, next: Next)
     let caller = bearer(request.headers()).and_then(|token| api.access.caller(token, api.clock.now()));
     match caller {
         None => Problem::unauthorized().into_response(),
-        Some(caller) if !allowed.contains(&caller.scope) => {
-            Problem::forbidden(caller.scope.word()).into_response()
-        }
+        Some(caller) if !caller.has(allowed) => Problem::forbidden(caller.word()).into_response(),
         Some(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await

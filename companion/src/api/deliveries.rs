@@ -13,8 +13,9 @@ use super::Api;
 use super::access::Caller;
 use super::error::Problem;
 use super::request::{Id, Params, cut, page_limit, word};
+use super::subscriptions;
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, SubscriptionStatus};
-use crate::store::{DeliveryQuery, Note};
+use crate::store::{DeliveryQuery, Note, StoreError};
 
 /// Parameters of the list.
 #[derive(Debug, Deserialize)]
@@ -30,6 +31,7 @@ pub(super) struct ListParams {
 /// A page of deliveries, newest first.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = page_limit(params.limit)?;
@@ -37,6 +39,7 @@ pub(super) async fn list(
         subscription: params.subscription,
         status: word("status", params.status.as_deref(), DeliveryStatus::of, DeliveryStatus::WORDS)?,
         event: params.event,
+        tenant: caller.tenant().map(str::to_owned),
         before: params.cursor,
         limit: limit + 1,
     };
@@ -47,8 +50,35 @@ pub(super) async fn list(
 }
 
 /// One delivery with its attempts.
-pub(super) async fn read(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Value>, Problem> {
-    Ok(Json(whole(&api, &DeliveryId(id)).await?))
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<Value>, Problem> {
+    let (delivery, attempts) = find(&api, &caller, &DeliveryId(id)).await?;
+    Ok(Json(whole(&delivery, &attempts)))
+}
+
+/// A delivery that the caller may see: of its own subscription, and of its own event, for the subscription may have been
+/// another tenant's before.
+pub(super) async fn find(
+    api: &Api,
+    caller: &Caller,
+    id: &DeliveryId,
+) -> Result<(Delivery, Vec<Attempt>), Problem> {
+    let none = || Problem::not_found("delivery");
+    let found = api.store.delivery(id).await.map_err(|error| match error {
+        StoreError::NotFound => none(),
+        other => other.into(),
+    })?;
+    if caller.tenant().is_some() {
+        let of = found.0.subscription.0.clone();
+        subscriptions::find(api, caller, of).await.map_err(|_| none())?;
+        if !caller.sees(found.0.event.tenant.as_deref()) {
+            return Err(none());
+        }
+    }
+    Ok(found)
 }
 
 /// Begins a new round of attempts, whatever the delivery's status; it keeps its id.
@@ -58,8 +88,8 @@ pub(super) async fn redeliver(
     Id(id): Id,
 ) -> Result<Response, Problem> {
     let id = DeliveryId(id);
-    let (delivery, _) = api.store.delivery(&id).await?;
-    let entry = api.entry(&delivery.subscription).await?;
+    let (delivery, _) = find(&api, &caller, &id).await?;
+    let entry = api.known(&delivery.subscription).await?;
     if entry.is_none_or(|entry| entry.subscription.status == SubscriptionStatus::Off) {
         let problem = Problem::new(StatusCode::CONFLICT, "its subscription is off or was deleted");
         return Err(problem.with("/subscription", format!("turn {} on first", delivery.subscription)));
@@ -72,14 +102,14 @@ pub(super) async fn redeliver(
         Some(queue) => queue.publish(vec![id.clone()]),
         None => api.board.wake([subscription]),
     }
-    Ok((StatusCode::ACCEPTED, Json(whole(&api, &id).await?)).into_response())
+    let (delivery, attempts) = api.store.delivery(&id).await?;
+    Ok((StatusCode::ACCEPTED, Json(whole(&delivery, &attempts))).into_response())
 }
 
-async fn whole(api: &Api, id: &DeliveryId) -> Result<Value, Problem> {
-    let (delivery, attempts) = api.store.delivery(id).await?;
-    let mut value = representation(&delivery);
+fn whole(delivery: &Delivery, attempts: &[Attempt]) -> Value {
+    let mut value = representation(delivery);
     value["attempts"] = attempts.iter().map(attempt).collect();
-    Ok(value)
+    value
 }
 
 fn representation(delivery: &Delivery) -> Value {

@@ -6,13 +6,15 @@
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::links::LinkError;
 use crate::members::Fault;
 use crate::store::StoreError;
 
 /// Seconds after which a caller who was told 503 may come back.
-const COME_BACK_S: u16 = 1;
+const COME_BACK_S: u64 = 1;
 
 /// An error on its way to the caller.
 #[derive(Debug)]
@@ -28,8 +30,8 @@ pub(crate) struct Problem {
 enum Hint {
     /// `www-authenticate: Bearer`
     Authenticate,
-    /// `retry-after`
-    ComeBack,
+    /// `retry-after`, in seconds
+    ComeBack(u64),
     /// `accept-encoding: identity` (RFC 9110 §15.5.16)
     Plain,
 }
@@ -95,7 +97,37 @@ impl Problem {
     /// 503, to be tried again soon.
     pub(crate) fn busy(detail: &str) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        Self { hint: Some(Hint::ComeBack), ..problem }
+        Self { hint: Some(Hint::ComeBack(COME_BACK_S)), ..problem }
+    }
+
+    /// 429, to be tried again at a time.
+    pub(crate) fn too_many(detail: &str, now: Timestamp, at: Timestamp) -> Self {
+        let wait_ms = u64::try_from(at.duration_since(now).as_millis()).unwrap_or(0);
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        Self { hint: Some(Hint::ComeBack(wait_ms.div_ceil(1_000).max(1))), ..problem }
+    }
+
+    /// 401: neither the gateway nor a link says who this is.
+    pub(crate) fn no_tenant() -> Self {
+        let detail =
+            "the gateway names no tenant for this request: call with the credentials of the API itself";
+        Self { hint: Some(Hint::Authenticate), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+    }
+
+    /// 401: a link that is not good.
+    pub(crate) fn link(error: LinkError) -> Self {
+        Self { hint: Some(Hint::Authenticate), ..Self::new(StatusCode::UNAUTHORIZED, error.to_string()) }
+    }
+
+    /// 403: who came around the gateway.
+    pub(crate) fn not_the_gateway() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "only the API's gateway may call here")
+    }
+
+    /// Its status.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// What is wrong, and where.
@@ -133,6 +165,7 @@ impl From<StoreError> for Problem {
                 "this Idempotency-Key was used before, for another request",
             )
             .with("idempotency-key", "must be new for each request"),
+            StoreError::Full => Self::new(StatusCode::CONFLICT, "there are as many as are allowed"),
             StoreError::Outdated => Self::busy("the subscriptions are changing; try again"),
             StoreError::Busy => Self::busy("more is being written than the disk takes; try again"),
             StoreError::Unavailable(source) => {
@@ -159,7 +192,7 @@ impl IntoResponse for Problem {
         match self.hint {
             None => None,
             Some(Hint::Authenticate) => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-            Some(Hint::ComeBack) => headers.insert(RETRY_AFTER, HeaderValue::from(COME_BACK_S)),
+            Some(Hint::ComeBack(seconds)) => headers.insert(RETRY_AFTER, HeaderValue::from(seconds)),
             Some(Hint::Plain) => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         };
         response

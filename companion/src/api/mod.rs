@@ -28,11 +28,14 @@ use crate::replica::Replica;
 use crate::sender::Sender;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
-use access::{require_admin, require_ingest};
+use access::{Caller, require_admin, require_ingest};
 use error::Problem;
+use tenants::{require_gateway, require_tenant};
 
+pub use crate::links::Links;
 pub use access::{Access, TokenHash};
 pub use subscription::rehearse as rehearse_subscription;
+pub use tenants::Tenants;
 
 mod access;
 mod audit;
@@ -42,10 +45,13 @@ mod error;
 mod events;
 mod keys;
 mod openapi;
+mod portal_links;
 mod replays;
 mod request;
+mod session;
 mod subscription;
 mod subscriptions;
+mod tenants;
 mod tokens;
 mod unmatched;
 
@@ -64,6 +70,10 @@ pub struct Api {
     pub sender: Sender,
     /// On whose behalf receivers are asked, a DNS name.
     pub origin: String,
+    /// The API's public base URL, without a slash at its end.
+    pub base_url: Option<String>,
+    /// Who comes through the API's own gateway, and how much of it.
+    pub tenants: Tenants,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -87,8 +97,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// A subscription as the store has it by now, whichever process has changed it.
-    async fn entry(&self, id: &SubscriptionId) -> Result<Option<Arc<Entry>>, Problem> {
+    /// A subscription as the store has it by now, whichever process has changed it, that the caller may see.
+    async fn entry(&self, caller: &Caller, id: &SubscriptionId) -> Result<Arc<Entry>, Problem> {
+        let own = |entry: &Arc<Entry>| caller.sees(entry.subscription.tenant.as_deref());
+        self.known(id).await?.filter(own).ok_or_else(|| Problem::not_found("subscription"))
+    }
+
+    /// As [`Api::entry`], whoever may see it.
+    async fn known(&self, id: &SubscriptionId) -> Result<Option<Arc<Entry>>, Problem> {
         self.replica.catch_up().await.map_err(StoreError::Unavailable)?;
         Ok(self.directory.get(id))
     }
@@ -102,28 +118,12 @@ pub fn ingest_room() -> Arc<Semaphore> {
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
     let admin = Router::new()
-        .route("/v1/subscriptions", get(subscriptions::list).post(subscriptions::create))
-        .route(
-            "/v1/subscriptions/{id}",
-            get(subscriptions::read)
-                .put(subscriptions::replace)
-                .patch(subscriptions::patch)
-                .delete(subscriptions::delete),
-        )
-        .route("/v1/subscriptions/{id}/rotate-secret", post(subscriptions::rotate_secret))
-        .route("/v1/subscriptions/{id}/ping", post(subscriptions::ping))
-        .route("/v1/subscriptions/{id}/retry-preview", get(subscriptions::retry_preview))
-        .route("/v1/subscriptions/{id}/recover", post(replays::recover_one))
-        .route("/v1/subscriptions/{id}/replay", post(replays::replay))
-        .route("/v1/replays", get(replays::list))
-        .route("/v1/replays/{id}", get(replays::read).delete(replays::cancel))
+        .nest("/v1", of_everybody())
         .route("/v1/events", get(events::list))
         .route("/v1/events/stream", get(events::stream))
         .route("/v1/events/{id}", get(events::read))
-        .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/redeliver", post(replays::recover_many))
-        .route("/v1/deliveries/{id}", get(deliveries::read))
-        .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .route("/v1/portal-links", post(portal_links::create))
         .route("/v1/unmatched", get(unmatched::list).delete(unmatched::forget))
         .route("/v1/signing-keys", get(keys::list))
         .route("/v1/signing-keys/rotate", post(keys::rotate))
@@ -142,6 +142,40 @@ pub fn router(api: Arc<Api>) -> Router {
         .merge(admin)
         .merge(ingest);
     refusing(router).with_state(api)
+}
+
+/// What operators do with everybody's subscriptions and deliveries, and each tenant with its own.
+fn of_everybody() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/session", get(session::read))
+        .route("/subscriptions", get(subscriptions::list).post(subscriptions::create))
+        .route(
+            "/subscriptions/{id}",
+            get(subscriptions::read)
+                .put(subscriptions::replace)
+                .patch(subscriptions::patch)
+                .delete(subscriptions::delete),
+        )
+        .route("/subscriptions/{id}/rotate-secret", post(subscriptions::rotate_secret))
+        .route("/subscriptions/{id}/ping", post(subscriptions::ping))
+        .route("/subscriptions/{id}/retry-preview", get(subscriptions::retry_preview))
+        .route("/subscriptions/{id}/recover", post(replays::recover_one))
+        .route("/subscriptions/{id}/replay", post(replays::replay))
+        .route("/replays", get(replays::list))
+        .route("/replays/{id}", get(replays::read).delete(replays::cancel))
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/{id}", get(deliveries::read))
+        .route("/deliveries/{id}/redeliver", post(deliveries::redeliver))
+}
+
+/// All routes of the listener behind the API's own gateway.
+pub fn of_tenants(api: Arc<Api>) -> Router {
+    let own = of_everybody().layer(from_fn_with_state(api.clone(), require_tenant));
+    let open = Router::new()
+        .route("/.well-known/jwks.json", get(keys::jwks))
+        .route("/openapi.json", get(openapi::of_tenants));
+    let router = Router::new().nest("/webhooks", own.merge(open));
+    refusing(router).layer(from_fn_with_state(api.clone(), require_gateway)).with_state(api)
 }
 
 /// What a process serves that only delivers.

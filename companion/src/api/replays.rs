@@ -18,6 +18,7 @@ use super::access::Caller;
 use super::error::Problem;
 use super::request::{Id, Params, cut, idempotency, object, page_limit, read_body, word};
 use super::subscription::patterns;
+use super::subscriptions;
 use crate::clock::random_id_bytes;
 use crate::limits;
 use crate::members::{Fault, Members};
@@ -85,7 +86,7 @@ async fn for_one(
 ) -> Result<Response, Problem> {
     let body = read_body(headers, body, limits::API_BODY).await?;
     let members = Members::new("", whole(&body)?);
-    let subscription = wanted(api, id).await?;
+    let subscription = wanted(api, caller, id).await?;
     create(api, caller, headers, &body, (kind, Some(subscription)), members).await
 }
 
@@ -108,9 +109,18 @@ fn whole(body: &Bytes) -> Result<serde_json::Map<String, Value>, Problem> {
 }
 
 /// The subscription of this id, which must be there and on.
-async fn wanted(api: &Api, id: String) -> Result<SubscriptionId, Problem> {
+async fn wanted(api: &Api, caller: &Caller, id: String) -> Result<SubscriptionId, Problem> {
     let id = SubscriptionId(id);
-    let entry = api.entry(&id).await?.ok_or_else(|| Problem::not_found("subscription"))?;
+    let entry = api.entry(caller, &id).await?;
+    if caller.tenant().is_some() {
+        let (subscription, status) = (Some(id.0.clone()), Some(ReplayStatus::Running));
+        let limit = limits::TENANT_REPLAYS;
+        let query = ReplayQuery { subscription, status, limit, ..ReplayQuery::default() };
+        if api.store.replays(query).await?.len() == limit {
+            let detail = format!("{limit} replays of it are running already, which is all that are allowed");
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+    }
     match entry.subscription.status {
         SubscriptionStatus::On => Ok(id),
         SubscriptionStatus::Off => {
@@ -166,7 +176,7 @@ async fn create(
         other => other?,
     };
     api.replays.notify_one();
-    let location = format!("/v1/replays/{}", replay.id);
+    let location = format!("{}/replays/{}", caller.base(), replay.id);
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(representation(replay))).into_response())
 }
 
@@ -228,12 +238,14 @@ pub(super) struct Page {
 /// A page of replays, newest first.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page>, Problem> {
     let limit = page_limit(params.limit)?;
     let query = ReplayQuery {
         subscription: params.subscription,
         status: word("state", params.state.as_deref(), ReplayStatus::of, ReplayStatus::WORDS)?,
+        tenant: caller.tenant().map(str::to_owned),
         before: params.cursor,
         limit: limit + 1,
     };
@@ -243,8 +255,22 @@ pub(super) async fn list(
 }
 
 /// One replay.
-pub(super) async fn read(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Representation>, Problem> {
-    Ok(Json(representation(api.store.replay(&ReplayId(id)).await.map_err(named)?)))
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<Representation>, Problem> {
+    Ok(Json(representation(find(&api, &caller, id).await?)))
+}
+
+/// A replay that the caller may see: of one of its subscriptions.
+async fn find(api: &Api, caller: &Caller, id: String) -> Result<Replay, Problem> {
+    let replay = api.store.replay(&ReplayId(id)).await.map_err(named)?;
+    if caller.tenant().is_some() {
+        let of = replay.subscription.clone().ok_or_else(|| named(StoreError::NotFound))?;
+        subscriptions::find(api, caller, of.0).await.map_err(|_| named(StoreError::NotFound))?;
+    }
+    Ok(replay)
 }
 
 /// Ends a replay; the deliveries that it has made stay.
@@ -253,6 +279,7 @@ pub(super) async fn cancel(
     Extension(caller): Extension<Caller>,
     Id(id): Id,
 ) -> Result<Json<Representation>, Problem> {
+    find(&api, &caller, id.clone()).await?;
     let now = api.clock.now();
     let note = Note { audit: Some(caller.audit("replay.cancel", &id, None, now)), ..Note::default() };
     Ok(Json(representation(api.store.cancel_replay(ReplayId(id), note, now).await.map_err(named)?)))

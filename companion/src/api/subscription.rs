@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::access::Caller;
 use super::error::Problem;
 use super::request::object;
 use super::tokens::time_to_come;
@@ -272,6 +273,15 @@ fn metadata(members: &mut Members) -> Map<String, Value> {
 }
 
 impl Fields {
+    /// The same fields, kept to what a caller may write: a tenant's subscriptions are its own.
+    pub(super) fn of(self, caller: &Caller) -> Result<Self, Problem> {
+        let Some(own) = caller.tenant() else { return Ok(self) };
+        match self.tenant.as_deref().is_none_or(|named| named == own) {
+            true => Ok(Self { tenant: Some(own.to_owned()), ..self }),
+            false => Err(Problem::fields(vec![Fault::new("/tenant", "must be your own, or absent")])),
+        }
+    }
+
     /// A new subscription of these fields; `key` signs where the caller brought no secret.
     pub(super) fn create(self, id: SubscriptionId, key: Vec<u8>, now: Timestamp) -> Subscription {
         let key = self.secret.clone().unwrap_or(key);

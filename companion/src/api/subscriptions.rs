@@ -43,10 +43,10 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let body = read_body(&headers, body, limits::API_BODY).await?;
     let now = api.clock.now();
-    let fields = subscription::read(&body, now)?;
+    let fields = subscription::read(&body, now)?.of(&caller)?;
     vet(&api, &fields).await?;
     let mut subscription = fields.create(SubscriptionId::new(now, random_id_bytes()), new_key()?, now);
-    shake_hands(&api, &mut subscription).await?;
+    shake_hands(&api, &caller, &mut subscription).await?;
     let id = subscription.id.as_str();
     let note = Note {
         audit: Some(caller.audit("subscription.create", id, None, now)),
@@ -54,23 +54,28 @@ pub(super) async fn create(
         news: Vec::new(),
     };
     let change = api.directory.change(&subscription.id).await;
-    match api.store.create_subscription(subscription.clone(), note).await {
+    let most = caller.tenant().map_or(usize::MAX, |_| api.tenants.subscriptions);
+    match api.store.create_subscription_within(most, subscription.clone(), note).await {
         Err(StoreError::Repeated { resource, same: true }) => {
             // Nobody may have heard of the first time, so that it is not known here yet.
-            let known = find(&api, resource).await?;
+            let known = find(&api, &caller, resource).await?;
             api.directory.put(known.clone());
             change.give_up();
-            return Ok(made(&known));
+            return Ok(made(&caller, &known));
+        }
+        Err(StoreError::Full) => {
+            let detail = format!("there are {most} subscriptions already, which is all that are allowed");
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         other => other?,
     }
-    let answer = made(&subscription);
+    let answer = made(&caller, &subscription);
     change.put(subscription);
     Ok(answer)
 }
 
-fn made(subscription: &Subscription) -> Response {
-    let location = format!("/v1/subscriptions/{}", subscription.id);
+fn made(caller: &Caller, subscription: &Subscription) -> Response {
+    let location = format!("{}/subscriptions/{}", caller.base(), subscription.id);
     let headers = [(LOCATION, location), (ETAG, etag(subscription.revision))];
     (StatusCode::CREATED, headers, Json(with_secret(subscription))).into_response()
 }
@@ -100,11 +105,15 @@ struct Page<'a> {
 /// A page of subscriptions, oldest first.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let limit = page_limit(params.limit)?;
+    if params.tenant.as_deref().is_some_and(|tenant| !caller.sees(Some(tenant))) {
+        return Err(Problem::malformed("tenant", "must be your own, or absent"));
+    }
     let query = SubscriptionQuery {
-        tenant: params.tenant,
+        tenant: caller.tenant().map(str::to_owned).or(params.tenant),
         status: word("status", params.status.as_deref(), SubscriptionStatus::of, SubscriptionStatus::WORDS)?,
         after: params.cursor,
         limit: limit + 1,
@@ -116,8 +125,12 @@ pub(super) async fn list(
 }
 
 /// One subscription.
-pub(super) async fn read(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
-    Ok(shown(&find(&api, id).await?))
+pub(super) async fn read(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Response, Problem> {
+    Ok(shown(&find(&api, &caller, id).await?))
 }
 
 /// Replaces what is the caller's to write; the secret stays where none is given.
@@ -129,8 +142,8 @@ pub(super) async fn replace(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(&headers, body, limits::API_BODY).await?;
-    let current = find(&api, id).await?;
-    let fields = subscription::replaced(&current, &body, api.clock.now())?;
+    let current = find(&api, &caller, id).await?;
+    let fields = subscription::replaced(&current, &body, api.clock.now())?.of(&caller)?;
     check_match(&headers, current.revision)?;
     change(&api, &caller, &current, fields).await
 }
@@ -155,8 +168,8 @@ pub(super) async fn patch(
         .with("content-type", "must be application/merge-patch+json or application/json"));
     }
     let patch = read_body(&headers, body, limits::API_BODY).await?;
-    let current = find(&api, id).await?;
-    let fields = subscription::patched(&current, &patch, api.clock.now())?;
+    let current = find(&api, &caller, id).await?;
+    let fields = subscription::patched(&current, &patch, api.clock.now())?.of(&caller)?;
     check_match(&headers, current.revision)?;
     change(&api, &caller, &current, fields).await
 }
@@ -171,7 +184,7 @@ pub(super) async fn delete(
     let audit = Some(caller.audit("subscription.delete", &id, None, api.clock.now()));
     let id = SubscriptionId(id);
     let change = api.directory.change(&id).await;
-    check_match(&headers, find(&api, id.0.clone()).await?.revision)?;
+    check_match(&headers, find(&api, &caller, id.0.clone()).await?.revision)?;
     let note = Note { audit, ..Note::default() };
     api.store.delete_subscription(id.clone(), note).await.map_err(named)?;
     change.remove();
@@ -189,7 +202,7 @@ pub(super) async fn rotate_secret(
 ) -> Result<Response, Problem> {
     let body = read_body(&headers, body, limits::API_BODY).await?;
     let (key, overlap) = subscription::rotation(&body)?;
-    let current = find(&api, id).await?;
+    let current = find(&api, &caller, id).await?;
     check_match(&headers, current.revision)?;
     let now = api.clock.now();
     let key = key.map_or_else(new_key, Ok)?;
@@ -220,6 +233,7 @@ pub(super) struct Preview {
 /// `retry-after` (none).
 pub(super) async fn retry_preview(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id,
     Params(params): Params<PreviewParams>,
 ) -> Result<Json<Preview>, Problem> {
@@ -227,18 +241,21 @@ pub(super) async fn retry_preview(
     if !(200..=599).contains(&status) {
         return Err(Problem::malformed("status", "must be an HTTP status from 200 to 599"));
     }
-    let entry = api.entry(&SubscriptionId(id)).await?;
-    let entry = entry.ok_or_else(|| Problem::not_found("subscription"))?;
+    let entry = api.entry(&caller, &SubscriptionId(id)).await?;
     let outcome = Outcome::Answered { status, retry_after_s: params.retry_after, instruction: None };
     Ok(Json(Preview { attempts: entry.retry.preview(&outcome, api.clock.now()) }))
 }
 
 /// Sends a `gatehook.ping` at once, whatever the status, and answers with how it went. Nothing is stored or retried.
-pub(super) async fn ping(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<Value>, Problem> {
-    find(&api, id.clone()).await?;
-    let entry = api.entry(&SubscriptionId(id)).await?;
-    let entry = entry.ok_or_else(|| Problem::not_found("subscription"))?;
+pub(super) async fn ping(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+) -> Result<Json<Value>, Problem> {
+    find(&api, &caller, id.clone()).await?;
+    let entry = api.entry(&caller, &SubscriptionId(id)).await?;
     let now = api.clock.now();
+    api.tenants.admit_call(&caller, now)?;
     let id = DeliveryId::new(now, random_id_bytes());
     let event = ping_event(&id, now);
     let begun = tokio::time::Instant::now();
@@ -264,8 +281,10 @@ fn ping_event(id: &DeliveryId, now: Timestamp) -> Event {
     }
 }
 
-async fn find(api: &Api, id: String) -> Result<Subscription, Problem> {
-    api.store.subscription(&SubscriptionId(id)).await.map_err(named)
+/// A subscription that the caller may see; another one is none.
+pub(super) async fn find(api: &Api, caller: &Caller, id: String) -> Result<Subscription, Problem> {
+    let found = api.store.subscription(&SubscriptionId(id)).await.map_err(named)?;
+    if caller.sees(found.tenant.as_deref()) { Ok(found) } else { Err(named(StoreError::NotFound)) }
 }
 
 fn named(error: StoreError) -> Problem {
@@ -288,11 +307,12 @@ async fn vet(api: &Api, fields: &Fields) -> Result<(), Problem> {
 
 /// Asks the receiver of a subscription that is on whether it wants deliveries; takes over the rate that it allows where that
 /// is less than the subscription's own.
-async fn shake_hands(api: &Api, subscription: &mut Subscription) -> Result<(), Problem> {
+async fn shake_hands(api: &Api, caller: &Caller, subscription: &mut Subscription) -> Result<(), Problem> {
     let options = &mut subscription.options;
     if subscription.status == SubscriptionStatus::Off || options.handshake == Handshake::None {
         return Ok(());
     }
+    api.tenants.admit_call(caller, api.clock.now())?;
     let fault = |detail: String| Problem::fields(vec![Fault::new("/target_url", detail)]);
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(|_| Problem::busy("no secret can be made at the moment"))?;
@@ -332,7 +352,7 @@ async fn change(
         && next.options.handshake == current.options.handshake
         && next.status == current.status;
     if !asked_before {
-        shake_hands(api, &mut next).await?;
+        shake_hands(api, caller, &mut next).await?;
     }
     let audit = caller.audit("subscription.update", next.id.as_str(), changed(current, &next), now);
     let news = match next.status == current.status {

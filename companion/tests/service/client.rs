@@ -9,9 +9,9 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use clap::Parser;
-use companion::Running;
 use companion::clock::{Clock, SystemClock};
 use companion::config::Settings;
+use companion::{Listeners, Running};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::client::legacy::Client;
@@ -92,8 +92,10 @@ impl Companion {
             Program::parse_from(flags.into_iter().chain(more).chain(last.iter().copied())).settings;
         let (clock, since): (Arc<dyn Clock>, _) = (Arc::new(clock), Instant::now());
         let running = loop {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            match companion::start(&settings, listener, clock.clone()).await {
+            let operators = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let tenants = TcpListener::bind("127.0.0.1:0").await.ok();
+            let listeners = Listeners { operators, tenants };
+            match companion::start(&settings, listeners, clock.clone()).await {
                 Ok(running) => break running,
                 // One that stopped in this very process may still hold the file for as long as a thread takes to end.
                 Err(error) if is_held(&error) && since.elapsed() < PATIENCE => tokio::task::yield_now().await,
@@ -126,6 +128,24 @@ impl Companion {
         format!("http://{}{path}", self.running.address)
     }
 
+    /// A request at the listener for tenants, with these headers and nothing else.
+    pub(crate) async fn public(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let url = format!("http://{}{path}", self.running.public_address.unwrap());
+        self.send_to(method, &url, headers, body).await
+    }
+
+    /// A request that the gateway passes on for a tenant.
+    pub(crate) async fn tenant(&self, tenant: &str, method: &str, path: &str, body: &str) -> Answer {
+        let headers = [("x-gatehook-tenant", tenant), ("content-type", "application/json")];
+        self.public(method, path, &headers, body.to_owned()).await
+    }
+
     /// This time tomorrow, RFC 3339.
     pub(crate) fn tomorrow(&self) -> String {
         DaysAhead(1).now().to_string()
@@ -151,7 +171,17 @@ impl Companion {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(self.url(path));
+        self.send_to(method, &self.url(path), headers, body).await
+    }
+
+    async fn send_to(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -14,6 +14,7 @@ mod ingest;
 mod keys;
 mod openapi;
 mod policies;
+mod self_service;
 mod stream;
 mod subscriptions;
 mod tenants;

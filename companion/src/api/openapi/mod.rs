@@ -79,12 +79,26 @@ impl Parameter {
     }
 }
 
+/// What tenants have of the API, each for what is its own: the paths below these, under `/webhooks` instead of `/v1`.
+const OF_TENANTS: &[&str] = &["/v1/session", "/v1/subscriptions", "/v1/replays", "/v1/deliveries"];
+
+/// Operations on those paths that operators alone have.
+const OF_OPERATORS: &[&str] = &["recover_deliveries"];
+
 /// The description, made once.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+/// The description of what tenants have, made once.
+static TENANTS_DOCUMENT: LazyLock<String> = LazyLock::new(|| tenants_document().to_string());
 
 /// Answers with the description.
 pub(super) async fn openapi() -> Response {
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+/// Answers with the description of what tenants have.
+pub(super) async fn of_tenants() -> Response {
+    ([(CONTENT_TYPE, "application/json")], TENANTS_DOCUMENT.as_str()).into_response()
 }
 
 /// Every operation's method and path, and whether it needs a token.
@@ -119,11 +133,68 @@ fn document() -> Value {
     })
 }
 
+/// The description of what a tenant has: the same operations under other paths, and the schemas that they need.
+fn tenants_document() -> Value {
+    let mut document = document();
+    let mut paths = Map::new();
+    for operation in operations::ALL.iter().filter(|operation| operation.is_of_tenants()) {
+        let path = operation.path.replacen("/v1/", "/webhooks/", 1);
+        let mut described = operation.describe();
+        described["security"] = json!([{"api": []}, {"link": []}]);
+        described["responses"]["429"] = problem(429);
+        if let Some(described) = described.as_object_mut() {
+            described.remove("description");
+        }
+        paths.entry(path).or_insert_with(|| json!({}))[operation.method] = described;
+    }
+    document["paths"] = Value::Object(paths);
+    document["info"]["description"] =
+        "Your subscriptions to the events of this API, and their deliveries.".into();
+    document["components"]["securitySchemes"] = json!({
+        "api": {"type": "http", "scheme": "bearer", "description": "The credentials of the API itself, which its gateway knows."},
+        "link": {"type": "apiKey", "in": "header", "name": "authorization", "description": "`Gatehook-Link` and the token of a portal link."},
+    });
+    keep_needed(&mut document);
+    document
+}
+
+/// Takes away the schemas that nothing in a document leads to.
+fn keep_needed(document: &mut Value) {
+    let all = document["components"]["schemas"].take();
+    let (mut needed, mut ahead) = (Map::new(), named_in(&document["paths"]));
+    while let Some(name) = ahead.pop() {
+        if let (false, Some(schema)) = (needed.contains_key(&name), all.get(&name)) {
+            ahead.extend(named_in(schema));
+            needed.insert(name, schema.clone());
+        }
+    }
+    document["components"]["schemas"] = Value::Object(needed);
+}
+
+/// Names of the schemas that a value refers to.
+fn named_in(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) => {
+            let own = map.get("$ref").and_then(Value::as_str).and_then(|place| place.rsplit('/').next());
+            own.map(str::to_owned).into_iter().chain(map.values().flat_map(named_in)).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(named_in).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
 impl Operation {
+    fn is_of_tenants(&self) -> bool {
+        let is_below = |path: &&str| {
+            self.path.strip_prefix(*path).is_some_and(|rest| matches!(rest.get(..1), None | Some("/")))
+        };
+        OF_TENANTS.iter().any(|path| is_below(path)) && !OF_OPERATORS.contains(&self.id)
+    }
+
     fn describe(&self) -> Value {
         let mut parameters: Vec<Value> = self.parameters.iter().map(Parameter::describe).collect();
         if self.path.contains("{id}") {
@@ -246,6 +317,7 @@ fn problem(status: u16) -> Value {
         412 => "The resource has changed since; its `etag` is another.",
         413 => "The body is too large.",
         415 => "Not a media type of this operation, or encoded.",
+        429 => "More than a tenant may ask for; come back.",
         422 => "Some fields are not allowed; `errors` names each.",
         500 => "It ended badly, which is our fault; ask again.",
         _ => "Not at the moment; come back.",
@@ -256,7 +328,7 @@ fn problem(status: u16) -> Value {
     });
     let header = match status {
         401 => Some("www-authenticate"),
-        503 => Some("retry-after"),
+        429 | 503 => Some("retry-after"),
         _ => None,
     };
     if let Some(header) = header {
@@ -281,6 +353,20 @@ mod tests {
         let known: BTreeSet<_> =
             document()["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(named, known);
+    }
+
+    #[test]
+    fn tenants_are_told_of_what_they_have_and_of_nothing_else() {
+        let document = tenants_document();
+        let paths = document["paths"].as_object().unwrap();
+        assert!(paths.keys().all(|path| path.starts_with("/webhooks/")));
+        assert!(
+            paths.contains_key("/webhooks/deliveries/{id}")
+                && !paths.contains_key("/webhooks/deliveries/redeliver")
+        );
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        assert!(schemas.contains_key("SubscriptionFields") && !schemas.contains_key("Token"));
+        assert_eq!(named_in(&document).iter().collect::<BTreeSet<_>>(), schemas.keys().collect());
     }
 
     #[test]

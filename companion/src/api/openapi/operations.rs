@@ -38,6 +38,13 @@ const BLANK: Operation = Operation {
 /// All operations, by path.
 pub(super) const ALL: &[Operation] = &[
     Operation {
+        path: "/v1/session",
+        id: "read_session",
+        summary: "As whom the caller is known.",
+        answer: (200, "Session"),
+        ..BLANK
+    },
+    Operation {
         path: "/v1/subscriptions",
         id: "list_subscriptions",
         summary: "A page of subscriptions, oldest first.",
@@ -354,6 +361,16 @@ pub(super) const ALL: &[Operation] = &[
         summary: "Takes a token back.",
         who: Admin,
         answer: (204, ""),
+        ..BLANK
+    },
+    Operation {
+        method: "post",
+        path: "/v1/portal-links",
+        id: "create_portal_link",
+        summary: "Makes a link by which a tenant's people get into the portal; nothing of it is kept.",
+        who: Admin,
+        body: json("PortalLinkFields"),
+        answer: (201, "PortalLink"),
         ..BLANK
     },
     Operation {

@@ -280,7 +280,7 @@ fn deliveries() -> Value {
         &[],
     );
     let event = object(
-        json!({"id": {"type": "string"}, "source": {"type": "string"}, "type": {"type": "string"}, "subject": {"type": ["string", "null"]}}),
+        json!({"id": {"type": "string"}, "source": {"type": "string"}, "type": {"type": "string"}, "subject": {"type": ["string", "null"]}, "tenant": {"type": ["string", "null"]}}),
         &[],
     );
     let listed = json!({
@@ -447,6 +447,26 @@ fn access() -> Value {
             "additionalProperties": false,
             "examples": [{"scope": "read", "description": "dashboard"}],
         },
+        "PortalLinkFields": {
+            "type": "object",
+            "required": ["tenant"],
+            "properties": {
+                "tenant": {"type": "string", "minLength": 1, "maxLength": limits::SHORT_TEXT},
+                "expires_in": {"type": ["string", "null"], "pattern": "^[0-9]+(ms|s|m|h|d)$", "description": "How long it is good: `1m` to `24h`, by default `1h`."},
+            },
+            "additionalProperties": false,
+            "examples": [{"tenant": "acme"}, {"tenant": "acme", "expires_in": "15m"}],
+        },
+        "PortalLink": object(json!({
+            "url": {"type": "string", "description": "Below the companion's `--api-url`; a path where it has none."},
+            "tenant": {"type": "string"},
+            "expires_at": of_schema("Time"),
+        }), &[]),
+        "Session": object(json!({
+            "scope": {"type": "string", "enum": ["admin", "read", "tenant"]},
+            "tenant": {"type": ["string", "null"]},
+            "expires_at": maybe("Time"),
+        }), &[]),
         "Erasure": {
             "oneOf": [
                 object(json!({"subject": {"type": "string", "minLength": 1, "maxLength": limits::EVENT_URI}}), &[]),
