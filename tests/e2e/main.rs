@@ -22,6 +22,7 @@ mod reconfigure;
 mod refusal;
 mod replicas;
 mod schemathesis;
+mod self_service;
 mod servers;
 mod shapes;
 mod silence;

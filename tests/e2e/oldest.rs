@@ -16,7 +16,7 @@ use crate::world::{World, create, tell};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sample_works_on_the_oldest_envoy() {
     tell(async |run| {
-        let mut configuration = Sample::read()?.own_filter()?;
+        let mut configuration = Sample::read("envoy.yaml")?.own_filter()?;
         configuration["companion"]["token"] = INGEST_TOKEN.into();
         let gateway = |builder: harness::gateway::Builder| {
             builder.version(OLDEST_VERSION).filter(&configuration).listeners_from_file()

@@ -124,6 +124,7 @@ pub struct Companion {
     run: Arc<RunDirectory>,
     settings: Settings,
     address: SocketAddr,
+    public_address: Option<SocketAddr>,
     process: Option<Process>,
 }
 
@@ -133,7 +134,8 @@ impl Companion {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         // 32 bytes are all that a key is; a stable one, because a restart has to read what was encrypted before.
         std::fs::write(run.join(SECRET_KEY), STANDARD.encode([7; 32]))?;
-        let mut companion = Self { run: Arc::clone(run), settings, address, process: None };
+        let mut companion =
+            Self { run: Arc::clone(run), settings, address, public_address: None, process: None };
         companion.restart().await?;
         Ok(companion)
     }
@@ -156,8 +158,9 @@ impl Companion {
     pub async fn ready(&mut self) -> Result<()> {
         let process = self.process.as_mut().context("the companion does not run")?;
         let log = process.log_file();
-        let bound = async || bound_address(&std::fs::read_to_string(&log).ok()?);
+        let bound = async || bound_address(&std::fs::read_to_string(&log).ok()?, "address");
         self.address = process.ready(wait::PATIENCE, bound).await?;
+        self.public_address = bound_address(&std::fs::read_to_string(&log)?, "public_address");
         let client = Client::http1(self.address);
         let ready = async || client.get("/readyz").send().await.ok().filter(|answer| answer.status == 200);
         process.ready(wait::PATIENCE, ready).await?;
@@ -195,6 +198,11 @@ impl Companion {
         command.env("GATEHOOK_ADMIN_TOKEN", ADMIN_TOKEN).env("GATEHOOK_INGEST_TOKEN", INGEST_TOKEN);
         command.env("GATEHOOK_SECRET_KEY", format!("file:{}", self.run.join(SECRET_KEY).display()));
         command
+    }
+
+    /// Where it serves tenants, if it was started with `--public-listen`.
+    pub fn public_address(&self) -> Result<SocketAddr> {
+        self.public_address.context("the companion was not started with --public-listen")
     }
 
     /// Where Envoy and callers find it.
@@ -335,11 +343,11 @@ impl Companion {
 }
 
 /// The companion says where it listens as soon as it knows.
-fn bound_address(log: &str) -> Option<SocketAddr> {
+fn bound_address(log: &str, name: &str) -> Option<SocketAddr> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut listening = lines.filter(|line| message(line) == Some("listening"));
     let line = listening.next()?;
-    let address = line["address"].as_str().or_else(|| line["fields"]["address"].as_str())?;
+    let address = line[name].as_str().or_else(|| line["fields"][name].as_str())?;
     address.parse().ok()
 }
 

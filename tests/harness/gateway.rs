@@ -30,6 +30,17 @@ pub fn filter_configuration(rest: &Value) -> Value {
     configuration
 }
 
+/// What the sample with self-service needs besides.
+#[derive(Debug, Clone)]
+pub struct SelfService {
+    /// Where the companion serves tenants.
+    pub companion: SocketAddr,
+    /// Keys of the tokens' issuer, a JWK set.
+    pub keys: Value,
+    /// What the gateway shows to the companion.
+    pub token: String,
+}
+
 type Change = Box<dyn Fn(&mut Sample) -> Result<()> + Send + Sync>;
 
 /// What kind of Envoy to start.
@@ -42,6 +53,7 @@ pub struct Builder {
     listeners_from_file: bool,
     trace_wasm: bool,
     version: Option<&'static str>,
+    self_service: Option<SelfService>,
     changes: Vec<Change>,
 }
 
@@ -79,6 +91,12 @@ impl Builder {
     /// Has Envoy log every call between it and the filter.
     pub fn trace_wasm(mut self) -> Self {
         self.trace_wasm = true;
+        self
+    }
+
+    /// Runs the sample with self-service, with the filter's configuration that stands there.
+    pub fn self_service(mut self, wanted: SelfService) -> Self {
+        self.self_service = Some(wanted);
         self
     }
 
@@ -123,7 +141,15 @@ impl Builder {
         let program = self.version.map_or_else(envoy::program, envoy::of_version)?;
         let module = wasm::module()?;
         let port = ReservedPort::any()?;
-        let mut sample = Sample::read()?;
+        let mut sample =
+            Sample::read(if self.self_service.is_some() { "self-service.yaml" } else { "envoy.yaml" })?;
+        let mut filter = self.filter;
+        if let Some(own) = &self.self_service {
+            sample.address(8081, own.companion)?;
+            sample.trust(&own.keys, &own.token)?;
+            filter = sample.own_filter()?;
+            filter["companion"]["token"] = companion::INGEST_TOKEN.into();
+        }
         sample.address(9901, SocketAddr::from(([127, 0, 0, 1], 0)))?;
         sample.address(10000, port.address())?;
         sample.address(3000, self.api)?;
@@ -132,7 +158,7 @@ impl Builder {
         if self.http2_upstream {
             sample.http2_to(self.api)?;
         }
-        sample.filter(&self.filter)?;
+        sample.filter(&filter)?;
         for change in &self.changes {
             change(&mut sample)?;
         }
@@ -187,6 +213,7 @@ impl Gateway {
             listeners_from_file: false,
             trace_wasm: false,
             version: None,
+            self_service: None,
             changes: Vec::new(),
         }
     }

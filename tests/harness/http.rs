@@ -198,6 +198,15 @@ pub async fn write_raw(address: SocketAddr, bytes: &[u8]) -> io::Result<TcpStrea
     Ok(stream)
 }
 
+/// Reads until the connection ends.
+pub async fn read_to_end(stream: &mut TcpStream) -> Result<String> {
+    let mut read = Vec::new();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut read))
+        .await
+        .context("the connection did not end")??;
+    Ok(String::from_utf8_lossy(&read).into_owned())
+}
+
 /// Reads until the text has arrived, and gives all that was read until then.
 pub async fn read_until(stream: &mut TcpStream, text: &str) -> Result<String> {
     let mut read = Vec::new();

@@ -33,6 +33,7 @@ pub mod apis;
 pub mod companion;
 pub mod envoy;
 pub mod gateway;
+pub mod issuer;
 pub mod kinto;
 pub mod load;
 pub mod recorder;

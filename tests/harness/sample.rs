@@ -1,4 +1,4 @@
-//! `envoy/envoy.yaml`, the file that users start from, with its ports, paths and filter configuration exchanged.
+//! The files of `envoy/` that users start from, with their ports, paths and filter configuration exchanged.
 //!
 //! What the tests run is thereby what users run. Every exchange insists on finding what it replaces: a sample that
 //! has moved on fails here, with the name of what is missing, rather than being tested as something else.
@@ -16,9 +16,9 @@ use crate::workspace;
 pub struct Sample(Value);
 
 impl Sample {
-    /// Reads the file of this repository.
-    pub fn read() -> Result<Self> {
-        let path = workspace::root().join("envoy/envoy.yaml");
+    /// Reads a file of this repository's `envoy/`.
+    pub fn read(name: &str) -> Result<Self> {
+        let path = workspace::root().join("envoy").join(name);
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self(serde_yaml_ng::from_str(&text).with_context(|| format!("{} is no YAML", path.display()))?))
@@ -63,6 +63,12 @@ impl Sample {
     /// Lets the filter hold answers by their headers, as its mode `hold` needs it.
     pub fn allow_stop_iteration(&mut self) -> Result<()> {
         self.each_filter(|filter| filter["allow_on_headers_stop_iteration"] = true.into())
+    }
+
+    /// Exchanges the keys of the token's issuer (a JWK set), and what the gateway shows to the companion.
+    pub fn trust(&mut self, keys: &Value, gateway_token: &str) -> Result<()> {
+        self.change("local_jwks", |source| *source = json!({"inline_string": keys.to_string()}))?;
+        self.change("request_headers_to_add", |headers| headers[0]["header"]["value"] = gateway_token.into())
     }
 
     /// Bounds the pieces in which Envoy reads from the API, in bytes.
