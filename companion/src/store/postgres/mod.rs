@@ -207,8 +207,10 @@ impl Store for PostgresStore {
     }
 
     async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError> {
-        // A receiver that said stop is not asked again after a crash of the machine; anything else may be.
-        let says_stop = ended.iter().any(|ended| matches!(ended.verdict, Verdict::Off(_)));
+        // A receiver that said stop is not asked again after a crash of the machine, nor is what was given up, which others of
+        // its resource have overtaken; anything else may be.
+        let says_stop =
+            ended.iter().any(|ended| !matches!(ended.verdict, Verdict::Delivered | Verdict::Retry(_)));
         let durability = if says_stop { Durability::Synced } else { Durability::Written };
         write!(self.database, durability, |transaction| {
             outcomes::record(transaction, &self.database.vault, &ended, now).await

@@ -258,8 +258,10 @@ impl Store for SqliteStore {
 
     async fn record(&self, ended: Arc<Vec<Ended>>, now: Timestamp) -> Result<Vec<Recorded>, StoreError> {
         let vault = self.vault.clone();
-        // A receiver that said stop is not asked again after a crash of the machine; anything else may be.
-        let says_stop = ended.iter().any(|ended| matches!(ended.verdict, Verdict::Off(_)));
+        // A receiver that said stop is not asked again after a crash of the machine, nor is what was given up, which others of
+        // its resource have overtaken; anything else may be.
+        let says_stop =
+            ended.iter().any(|ended| !matches!(ended.verdict, Verdict::Delivered | Verdict::Retry(_)));
         let durability = if says_stop { Durability::Synced } else { Durability::Written };
         let record = move |connection: &Connection| {
             ended.iter().map(|ended| outcomes::record(connection, &vault, ended, now)).collect()
