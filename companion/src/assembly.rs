@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Access, Api, Links, Tenants, TokenHash};
+use crate::bookkeeper::Bookkeeper;
 use crate::clock::Clock;
 use crate::config::{Hidden, Role, Settings};
 use crate::courier::Courier;
@@ -33,6 +34,7 @@ use crate::worker::Worker;
 pub(crate) struct Companion {
     pub(crate) api: Api,
     pub(crate) worker: Worker,
+    bookkeeper: Bookkeeper,
     retention: Retention,
     replayer: Replayer,
     timekeeper: Timekeeper,
@@ -83,9 +85,11 @@ impl Companion {
             ingest_room: api::ingest_room(),
             disk: Disk::of(&settings.store, settings.min_free_disk),
         };
+        let worker = worker(&replica, transport);
         Ok(Self {
             api,
-            worker: worker(&replica, transport),
+            bookkeeper: bookkeeper(&worker),
+            worker,
             retention: retention(&replica, settings),
             replayer: replayer(&replica, asked),
             timekeeper,
@@ -104,7 +108,13 @@ impl Companion {
         if self.role == Role::Api {
             tasks.push(tokio::spawn(self.replica.announce(stopped.clone())));
         } else {
-            tasks.push(tokio::spawn(Arc::new(self.worker).run(stopped.clone())));
+            let bookkeeper = Arc::new(self.bookkeeper);
+            tasks.push(tokio::spawn(bookkeeper.clone().run(stopped.clone())));
+            let working = Arc::new(self.worker).run(stopped.clone());
+            tasks.push(tokio::spawn(async move {
+                working.await;
+                bookkeeper.write().await;
+            }));
             tasks.push(tokio::spawn(self.replayer.run(stopped.clone())));
             tasks.push(tokio::spawn(self.timekeeper.run(stopped.clone())));
             tasks.push(tokio::spawn(self.retention.run(stopped.clone())));
@@ -148,6 +158,15 @@ fn worker(replica: &Replica, transport: Arc<dyn Transport>) -> Worker {
         keys: replica.keys.clone(),
         clock: replica.clock.clone(),
         metrics: replica.metrics.clone(),
+        statistics: Arc::default(),
+    }
+}
+
+fn bookkeeper(worker: &Worker) -> Bookkeeper {
+    Bookkeeper {
+        store: worker.store.clone(),
+        statistics: worker.statistics.clone(),
+        metrics: worker.metrics.clone(),
     }
 }
 

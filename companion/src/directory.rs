@@ -24,6 +24,7 @@ use crate::news;
 use crate::payload::{self, Shape, Wanted};
 use crate::retry::{Policy, later};
 use crate::sender::Access;
+use crate::statistics;
 use crate::store::{
     AuditEntry, Claimed, Lease, NewDelivery, NewEvent, Note, Store, StoreError, SubscriptionQuery,
 };
@@ -34,6 +35,8 @@ use crate::target::{Blocked, Guard};
 pub struct Entry {
     /// The subscription.
     pub subscription: Subscription,
+    /// [`statistics::owner`] of its tenant.
+    pub owner: i64,
     /// [`payload::hook`] of it.
     pub hook: String,
     /// What its deliveries look like, or why none can be made.
@@ -295,6 +298,7 @@ impl Directory {
         let old = self.get(&subscription.id);
         let entry = Arc::new(Entry {
             ahead: old.map_or_else(|| Arc::new(Ahead::new(&self.ahead)), |old| old.ahead.clone()),
+            owner: statistics::owner(subscription.tenant.as_deref()),
             subscription,
             hook,
             shape,
@@ -332,6 +336,13 @@ impl Directory {
     /// The subscription of this id.
     pub fn get(&self, id: &SubscriptionId) -> Option<Arc<Entry>> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).entries.get(id).cloned()
+    }
+
+    /// The subscriptions of a tenant, on and off.
+    pub fn of_tenant(&self, tenant: &str) -> Vec<SubscriptionId> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let own = inner.entries.values().filter(|entry| entry.subscription.tenant.as_deref() == Some(tenant));
+        own.map(|entry| entry.subscription.id.clone()).collect()
     }
 
     /// An event with a delivery for each subscription that is on at `now` and wants it.

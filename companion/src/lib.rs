@@ -28,12 +28,14 @@ pub mod payload;
 pub mod rate;
 pub mod retry;
 pub mod signature;
+pub mod statistics;
 pub mod target;
 pub mod vault;
 
 // The truth, and what is known of it in memory.
 pub mod ahead;
 pub mod board;
+pub mod bookkeeper;
 pub mod courier;
 pub mod directory;
 pub mod feed;

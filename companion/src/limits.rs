@@ -35,6 +35,33 @@ pub const UNMATCHED_METHOD: usize = 32;
 /// Writes of one shape in one report: more than any filter sees between two of them.
 pub const UNMATCHED_COUNT: u64 = 1_000_000_000;
 
+/// Subscriptions and event types, in pairs, that are counted for charts before they are written: several times as many as
+/// there are subscriptions in a large installation, at some 400 bytes each. Attempts of more are delivered all the same, and
+/// charts show less.
+pub const STATISTICS_PAIRS: usize = 40_000;
+/// Rows of counts that a store which is away leaves waiting, at some 350 bytes each: an hour of a hundred pairs.
+pub const STATISTICS_WAITING: usize = 50_000;
+/// How often counts are written: what a process that is killed had not written is missing from charts.
+pub const STATISTICS_EVERY: Duration = Duration::from_secs(5);
+/// Pairs up to which they are written as often: writing one pair takes about 13 µs, so a thousand are some thousandths of a
+/// core.
+pub const STATISTICS_FEW: usize = 1_000;
+/// How many times in a row the writing of more is put off, so that they take no more than that either.
+pub const STATISTICS_PUT_OFF: u32 = 5;
+/// Rows of counts that are written or removed in one transaction: a few milliseconds of the writer's time.
+pub const STATISTICS_CHUNK: usize = 500;
+/// How long counts are kept by the minute: the range that a chart has where none is asked for, a day, and what passes while
+/// somebody looks at it. Hours are kept for the retention.
+pub const STATISTICS_MINUTES: Duration = Duration::from_secs(25 * 3600);
+/// Steps of a chart where the caller names none: a screen's width of bars.
+pub const CHART_STEPS: i64 = 120;
+/// Steps of a chart at most: a day by the minute.
+pub const CHART_STEPS_MOST: i64 = 1_500;
+/// Groups of a chart, those with most attempts.
+pub const CHART_GROUPS: usize = 1_000;
+/// Rows of counts that a chart looks at: about half a second of one core.
+pub const CHART_ROWS: usize = 500_000;
+
 /// Patterns in a subscription's `events`.
 pub const SUBSCRIPTION_EVENTS: usize = 100;
 /// Characters of a `target_url`; browsers and proxies agree on about 2,000.

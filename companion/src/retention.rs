@@ -1,5 +1,5 @@
 //! Forgets what ended long ago, or is more than is kept: deliveries with their attempts, then the events that no delivery
-//! needs; old lines of the audit log and replays that have ended.
+//! needs; old lines of the audit log, replays that have ended and counts for charts.
 //!
 //! Works in the background, in chunks so small that nobody who waits for the store notices. What is pending is never
 //! touched, however old.
@@ -53,7 +53,8 @@ impl Retention {
                 return Ok(());
             }
             self.prune_events(stop, before).await?;
-            self.prune_log(stop, before).await
+            self.prune_log(stop, before).await?;
+            self.prune_statistics(stop, before).await
         };
         if let Err(error) = pruned.await {
             self.metrics.store_errors.inc();
@@ -90,6 +91,19 @@ impl Retention {
         {}
         Ok(())
     }
+
+    /// Counts of minutes go before those of hours, which are kept as long as deliveries.
+    async fn prune_statistics(
+        &self,
+        stop: &watch::Receiver<bool>,
+        before: Timestamp,
+    ) -> Result<(), StoreError> {
+        let minutes = before.max(earlier(self.clock.now(), limits::STATISTICS_MINUTES));
+        while !*stop.borrow()
+            && self.store.prune_statistics(minutes, before, limits::STATISTICS_CHUNK).await? > 0
+        {}
+        Ok(())
+    }
 }
 
 /// `now` less a time span, at least the beginning of time.
@@ -102,7 +116,8 @@ mod tests {
     use super::*;
     use crate::model::Event;
     use crate::retry::later;
-    use crate::store::{self, EventQuery, NewEvent};
+    use crate::statistics::{Counts, HOUR_S, Key, MINUTE_S, Row, beginning};
+    use crate::store::{self, ChartQuery, EventQuery, NewEvent};
     use crate::testing::{Folder, ManualClock};
     use crate::vault::Vault;
 
@@ -152,6 +167,40 @@ mod tests {
         }
         let count = format!("gatehook_pruned_total{{kind=\"events\"}} {}\n", 2 * limits::PRUNE_CHUNK + 1);
         assert!(retention.metrics.text().contains(&count), "{}", retention.metrics.text());
+    }
+
+    #[tokio::test]
+    async fn counts_for_charts_go_by_the_minute_first_and_by_the_hour_when_deliveries_do() {
+        let folder = Folder::new();
+        let (retention, clock) = bench(&folder).await;
+        let (_stop, stopped) = watch::channel(false);
+        let counts = Counts { attempts: 1, delivered: 1, ..Counts::default() };
+        let row = |resolution_s| {
+            let at = beginning(start(), resolution_s);
+            let key =
+                Key { resolution_s, at, subscription: String::new(), event_type: "a.b".into(), owner: 0 };
+            Row { key, counts: counts.clone() }
+        };
+        retention.store.add_statistics(vec![row(MINUTE_S), row(HOUR_S)]).await.unwrap();
+        let kept = async |step_s| {
+            let query = ChartQuery {
+                from: beginning(start(), HOUR_S),
+                to: later(start(), DAY),
+                step_s,
+                subscriptions: None,
+                owner: None,
+                event_type: None,
+                group: None,
+                most_groups: 9,
+                most_rows: 9,
+            };
+            retention.store.statistics(query).await.unwrap().unwrap().steps.len()
+        };
+        for (age, expected) in [(DAY, (1, 1)), (DAY + DAY / 12, (0, 1)), (31 * DAY, (0, 0))] {
+            clock.set(later(start(), age));
+            retention.prune(&stopped).await;
+            assert_eq!((kept(MINUTE_S).await, kept(HOUR_S).await), expected, "{age:?}");
+        }
     }
 
     #[tokio::test]

@@ -17,10 +17,11 @@ use super::world::World;
 use crate::model::{
     Attempt, Delivery, DeliveryId, Replay, ReplayId, Shape, Subscription, SubscriptionId, Token,
 };
+use crate::statistics::Row;
 use crate::store::{
-    Acceptance, AcceptedEvent, AuditLine, Claims, DeliveryQuery, Ended, Erased, Erasure, EventQuery,
-    Housekeeping, Named, NewDelivery, NewEvent, Note, Pruned, Recorded, ReplayQuery, Sharing, Store,
-    StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
+    Acceptance, AcceptedEvent, AuditLine, Chart, ChartQuery, Charts, Claims, DeliveryQuery, Ended, Erased,
+    Erasure, EventQuery, Housekeeping, Named, NewDelivery, NewEvent, Note, Pruned, Recorded, ReplayQuery,
+    Sharing, Store, StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
 };
 
 /// The store of one life.
@@ -160,6 +161,13 @@ faulty! { Store:
 }
 
 impl Sharing for Faulty {}
+
+faulty! { Charts:
+    fn add_statistics(rows: Vec<Row>) -> ();
+    fn statistics(query: ChartQuery) -> Option<Chart>;
+    fn prune_statistics(minutes_before: Timestamp, hours_before: Timestamp, limit: usize) -> usize;
+    ref
+}
 
 faulty! { Housekeeping:
     fn first_kept(keep: u64) -> i64;

@@ -20,6 +20,7 @@ mod order;
 mod prune;
 mod replays;
 mod shared;
+mod statistics;
 mod text;
 mod unmatched;
 

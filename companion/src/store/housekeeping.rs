@@ -75,8 +75,8 @@ pub trait Housekeeping: Send + Sync {
         limit: usize,
         now: Timestamp,
     ) -> Result<Erased, StoreError>;
-    /// Removes up to `limit` deliveries of a subscription with their attempts, and after the last of them the subscription
-    /// and its replays; there is no `next` then.
+    /// Removes up to `limit` deliveries of a subscription with their attempts; after the last of them up to `limit` of its
+    /// counts for charts, and after these the subscription and its replays; there is no `next` then.
     async fn erase_subscription(&self, id: SubscriptionId, limit: usize) -> Result<Erased, StoreError>;
     /// Takes what was erased off the disk as far as the store can; false where bytes of it may be left, because a
     /// long-running reader needed them, or because the database keeps what its module says.

@@ -26,10 +26,12 @@ mod postgres;
 mod sealing;
 mod sharing;
 mod sqlite;
+mod statistics;
 mod types;
 
 pub use housekeeping::{Erased, Erasure, Housekeeping};
 pub use sharing::{Sharing, Signal};
+pub use statistics::{Chart, ChartQuery, Charts, Group};
 pub use types::*;
 
 /// Why the store did not do what it was asked; variants are those that callers tell apart.
@@ -68,7 +70,7 @@ const PASSED: &str = "exhausted; later events of its resource went on without it
 
 /// The truth, and the use cases on it.
 #[async_trait]
-pub trait Store: Housekeeping + Sharing {
+pub trait Store: Housekeeping + Sharing + Charts {
     /// Adds a subscription. Durable when it returns.
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
     /// As [`Store::create_subscription`], where its tenant has fewer than `most` of them; [`StoreError::Full`] where it has

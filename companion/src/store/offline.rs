@@ -29,7 +29,7 @@ pub(super) const SAME_LANE: &str = "{same lane}";
 
 /// A kind of flaw, and the query that finds the ids of rows that have it. `9223372036854775807` is the time of a delivery
 /// that waits for its turn; [`SAME_LANE`] is to be replaced.
-pub(super) const CHECKS: [(&str, &str); 9] = [
+pub(super) const CHECKS: [(&str, &str); 10] = [
     (
         "delivery without event",
         "SELECT id FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM events WHERE seq = d.event_seq)",
@@ -70,6 +70,10 @@ pub(super) const CHECKS: [(&str, &str); 9] = [
     (
         "replay beyond its range",
         "SELECT id FROM replays WHERE position > last AND status = 'running' OR NOT json_valid(range)",
+    ),
+    (
+        "statistics that do not add up",
+        "SELECT 'statistics ' || seq FROM statistics WHERE attempts <> delivered + failed",
     ),
 ];
 

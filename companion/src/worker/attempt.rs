@@ -1,5 +1,6 @@
 //! One attempt of a delivery: what is sent, what the receiver said, and what follows of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::directory::Entry;
 use crate::lanes::Answer;
 use crate::limits;
 use crate::matcher::may_see;
-use crate::model::{Attempt, Outcome, SubscriptionId};
+use crate::model::{Attempt, Event, Outcome, SubscriptionId};
 use crate::news;
 use crate::parcel::parcel;
 use crate::queue::Ticket;
@@ -36,7 +37,12 @@ pub(super) struct Attempted {
     pub(super) ended_at: Timestamp,
     /// The message that named the delivery; settled once this is recorded.
     pub(super) ticket: Option<Ticket>,
+    /// By what charts count it; none where it was not made for the subscription as it now is.
+    pub(super) counted: Option<Counted>,
 }
+
+/// Whose attempt it was, and of what.
+pub(super) type Counted = (Arc<Entry>, Arc<Event>);
 
 impl Worker {
     /// Makes one attempt of a claimed delivery and judges it.
@@ -65,7 +71,8 @@ impl Worker {
         Metrics::count(&self.metrics.attempts, "outcome", outcome.word(), 1);
         let now = self.clock.now();
         let (said, not_before) = (said(&outcome), not_before(&outcome, now));
-        let verdict = match is_its_own(&entry, &claimed) {
+        let is_its_own = is_its_own(&entry, &claimed);
+        let verdict = match is_its_own {
             true => {
                 let progress = Progress { step: claimed.step + 1, began_at: claimed.began_at, failing_since };
                 entry.retry.judge(&outcome, progress, now, random_fraction())
@@ -81,7 +88,17 @@ impl Worker {
         let bytes = claimed.event.size();
         let attempt = Attempt { number, started_at, duration_ms, outcome, answer };
         let ended = Ended { id: claimed.id, claim: claimed.claim, attempt, verdict, health, note };
-        Attempted { subscription: id, bytes, ended, answer: said, not_before, ended_at: now, ticket: None }
+        let counted = is_its_own.then_some((entry, claimed.event));
+        Attempted {
+            subscription: id,
+            bytes,
+            ended,
+            answer: said,
+            not_before,
+            ended_at: now,
+            ticket: None,
+            counted,
+        }
     }
 
     async fn attempt(&self, entry: &Entry, claimed: &Claimed, now: Timestamp) -> (Outcome, Bytes) {
@@ -117,6 +134,7 @@ impl Worker {
             not_before: None,
             ended_at: now,
             ticket: None,
+            counted: None,
         }
     }
 

@@ -23,6 +23,7 @@ use crate::model::{DeliveryId, Subscription, SubscriptionId, SubscriptionStatus}
 use crate::queue::Ticket;
 use crate::retry::later;
 use crate::sender::Transport;
+use crate::statistics::Statistics;
 use crate::store::{Claimed, Claims, Store, StoreError};
 use crate::telemetry::Metrics;
 use attempt::Attempted;
@@ -49,6 +50,8 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// What it counts for charts.
+    pub statistics: Arc<Statistics>,
 }
 
 /// What a task reports to the loop.

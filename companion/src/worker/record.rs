@@ -8,11 +8,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::attempt::Attempted;
+use super::attempt::{Attempted, Counted};
 use super::{Finished, News, Worker};
 use crate::limits;
 use crate::model::{SubscriptionId, SubscriptionStatus};
 use crate::retry::{Verdict, later};
+use crate::statistics::Of;
 use crate::store::{Ended, Recorded, StoreError};
 use crate::telemetry::Metrics;
 
@@ -57,13 +58,16 @@ impl Worker {
         let (mut ended, mut lanes) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         // Kept until the record is written, or is known to have failed.
         let mut tickets = Vec::new();
-        for Attempted { subscription: id, bytes, ended: end, ticket, .. } in batch {
+        let mut counted = Vec::with_capacity(batch.len());
+        for Attempted { subscription: id, bytes, ended: end, ticket, counted: of, .. } in batch {
             ended.push(end);
+            counted.push(of);
             tickets.extend(ticket);
             lanes.push(Finished { id, bytes, retry_at: None });
         }
         let ended = Arc::new(ended);
         let recorded = self.record_in_time(&ended, now).await;
+        self.count(&ended, &recorded, &counted, now);
         for ((lane, ended), recorded) in lanes.iter_mut().zip(&*ended).zip(recorded) {
             let is_off_known = matches!(recorded, Some(Recorded::Current { .. }));
             if matches!(ended.verdict, Verdict::Off(_)) && !is_off_known {
@@ -76,6 +80,25 @@ impl Worker {
             };
         }
         lanes
+    }
+
+    /// Counts for charts what was recorded.
+    fn count(
+        &self,
+        ended: &[Ended],
+        recorded: &[Option<Recorded>],
+        counted: &[Option<Counted>],
+        now: Timestamp,
+    ) {
+        let mut collector = self.statistics.collector();
+        for ((ended, recorded), counted) in ended.iter().zip(recorded).zip(counted) {
+            let (Some(Recorded::Current { .. }), Some((entry, event))) = (recorded, counted) else {
+                continue;
+            };
+            let (subscription, event_type) = (&entry.subscription.id, &event.event_type);
+            let of = Of { subscription, owner: entry.owner, event_type };
+            collector.count(of, &ended.attempt, &ended.verdict, now);
+        }
     }
 
     /// Records a batch; while the store is away it tries again until the leases of the batch have run out. What is known of

@@ -45,7 +45,7 @@ pub(super) struct Table {
 
 use Kind::{Bytes, Free, Number, Text, Truth};
 
-pub(super) const TABLES: [Table; 10] = [
+pub(super) const TABLES: [Table; 11] = [
     Table {
         name: "meta",
         columns: &[("name", Text), ("value", Bytes)],
@@ -157,6 +157,45 @@ pub(super) const TABLES: [Table; 10] = [
             let [source, method, path] = ["source", "method", "path"].map(|name| table.text(row, name));
             vec![Value::Bytes(shape_identity(source, method, path))]
         },
+        except: "FALSE",
+    },
+    Table {
+        name: "statistics",
+        columns: &[
+            ("seq", Number),
+            ("resolution_s", Number),
+            ("at", Number),
+            ("subscription_id", Text),
+            ("type", Text),
+            ("owner", Number),
+            ("attempts", Number),
+            ("delivered", Number),
+            ("failed", Number),
+            ("exhausted", Number),
+            ("d0", Number),
+            ("d1", Number),
+            ("d2", Number),
+            ("d3", Number),
+            ("d4", Number),
+            ("d5", Number),
+            ("d6", Number),
+            ("d7", Number),
+            ("d8", Number),
+            ("d9", Number),
+            ("d10", Number),
+            ("d11", Number),
+            ("d12", Number),
+            ("d13", Number),
+            ("d14", Number),
+            ("d15", Number),
+            ("d16", Number),
+            ("d17", Number),
+            ("d18", Number),
+            ("d19", Number),
+        ],
+        key: 1,
+        derived: &[],
+        derive: nothing,
         except: "FALSE",
     },
     Table {

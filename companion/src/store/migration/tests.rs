@@ -8,10 +8,11 @@ use crate::model::{
     SubscriptionStatus, Token,
 };
 use crate::retry::Verdict;
+use crate::statistics::{Collector, HOUR_S, Of};
 use crate::store::postgres::scratch::Schema;
 use crate::store::{
-    AuditEntry, DeliveryQuery, Ended, EventQuery, Health, Idempotency, NewDelivery, NewEvent, Note, Store,
-    StoreError, SubscriptionQuery, connect, embedded,
+    AuditEntry, Chart, ChartQuery, DeliveryQuery, Ended, EventQuery, Group, Health, Idempotency, NewDelivery,
+    NewEvent, Note, Store, StoreError, SubscriptionQuery, connect, embedded,
 };
 use crate::testing::Folder;
 use crate::vault::Vault;
@@ -136,7 +137,30 @@ async fn fill(store: &dyn Store) {
     attempt(store, Verdict::Delivered).await;
     let shape = Shape { method: "POST".into(), path: "/a".into(), count: 2, status: 200 };
     store.count_unmatched("one".into(), vec![shape], 9, at(0)).await.unwrap();
+    let mut collector = Collector::default();
+    let answered = Outcome::TimedOut;
+    let counted =
+        Attempt { number: 1, started_at: at(1), duration_ms: 3, outcome: answered, answer: vec![].into() };
+    let id = SubscriptionId("sub_1".into());
+    let of = Of { subscription: &id, owner: -7, event_type: "contact.create" };
+    collector.count(of, &counted, &Verdict::Exhausted, at(1));
+    store.add_statistics(collector.take().rows()).await.unwrap();
     store.meta("kept", Some(vec![1].into())).await.unwrap();
+}
+
+async fn chart(store: &dyn Store) -> Option<Chart> {
+    let query = ChartQuery {
+        from: at(-1_699_920_000),
+        to: at(1_699_920_000),
+        step_s: HOUR_S,
+        subscriptions: None,
+        owner: None,
+        event_type: None,
+        group: Some(Group::Subscription),
+        most_groups: 9,
+        most_rows: 9,
+    };
+    store.statistics(query).await.unwrap()
 }
 
 /// All that can be read of a store, as text.
@@ -160,6 +184,7 @@ async fn all(store: &dyn Store) -> Vec<String> {
     all.extend(store.tokens().await.unwrap().iter().map(|row| format!("{row:?}")));
     all.extend(store.audit(None, limit).await.unwrap().iter().map(|row| format!("{row:?}")));
     all.extend(store.unmatched(None, limit).await.unwrap().iter().map(|row| format!("{row:?}")));
+    all.push(format!("{:?}", chart(store).await));
     all.push(format!("{:?} {:?}", store.meta("kept", None).await.unwrap(), store.due().await.unwrap()));
     all
 }
@@ -189,6 +214,7 @@ async fn a_store_moves_while_it_is_used_and_each_row_is_as_it_was() {
         assert_eq!(one, other);
     }
     assert_eq!(before.len(), after.len());
+    assert_eq!(chart(&*new).await.unwrap().groups[0].0, "sub_1");
     // It goes on where the old one was: places, keys, order.
     accept(&*new, 9_001, Some("/contacts/1")).await;
     let newest = new.events(EventQuery { limit: 1, ..Default::default() }).await.unwrap();

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::order::{self, WAITING};
 use super::transaction::{execute, rows};
-use super::{audit, events, micros, prune, rows_of, subscriptions};
+use super::{audit, events, micros, prune, rows_of, statistics, subscriptions};
 use crate::limits;
 use crate::model::{ReplayRange, SubscriptionId};
 use crate::store::{Erased, Erasure, Note, StoreError};
@@ -27,7 +27,7 @@ const MATCHED: &str = "e.seq, e.tenant, e.subject, \
                        CASE WHEN e.type = 'gatehook.delivery.exhausted' THEN e.data END AS told";
 
 /// Tables that what was erased stood in.
-const TABLES: [&str; 5] = ["attempts", "deliveries", "events", "replays", "subscriptions"];
+const TABLES: [&str; 6] = ["attempts", "deliveries", "events", "replays", "statistics", "subscriptions"];
 
 /// Matching events that a window has, and where to look next.
 #[derive(Debug, Default)]
@@ -191,8 +191,13 @@ pub(super) async fn subscription(
     if keys.len() >= limit {
         return Ok(Erased { next: Some(0), ..erased });
     }
+    if statistics::forget(transaction, id.as_str(), limit).await? >= limit {
+        return Ok(Erased { next: Some(0), ..erased });
+    }
     execute(transaction, "DELETE FROM replays WHERE subscription_id = $1", &[&id.as_str()]).await?;
     subscriptions::delete(transaction, id).await?;
+    // What was counted until it went; from now on nothing is.
+    statistics::forget(transaction, id.as_str(), usize::MAX).await?;
     Ok(erased)
 }
 

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0004_places.sql"),
     include_str!("../../../migrations/postgres/0005_keys.sql"),
     include_str!("../../../migrations/postgres/0006_tenants.sql"),
+    include_str!("../../../migrations/postgres/0007_statistics.sql"),
 ];
 
 /// How many migrations there are.

@@ -49,6 +49,7 @@ mod replays;
 #[cfg(test)]
 pub(super) mod scratch;
 mod signals;
+mod statistics;
 mod subscriptions;
 mod tokens;
 mod transaction;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::deliveries::WAITING;
-use super::{audit, micros};
+use super::{audit, micros, statistics};
 use crate::limits;
 use crate::model::SubscriptionId;
 use crate::store::{Erased, Erasure, Note, StoreError};
@@ -135,6 +135,9 @@ pub(super) fn subscription(
         let mut erased = Erased::default();
         remove(connection, "subscription_id", id.as_str(), limit, &mut erased)?;
         if erased.deliveries >= limit {
+            return Ok(Erased { next: Some(0), ..erased });
+        }
+        if statistics::forget(connection, id.as_str(), limit)? >= limit {
             return Ok(Erased { next: Some(0), ..erased });
         }
         connection.execute("DELETE FROM replays WHERE subscription_id = ?1", [id.as_str()])?;

@@ -70,7 +70,8 @@ mod tests {
         INSERT INTO subscriptions (id, revision, target_url, events, status, format, metadata, secrets, created_at, updated_at)
           VALUES ('sub', 1, 'https://example.com', '[]', 'on', 'raw', '{}', X'', 0, 0);
         INSERT INTO replays (id, kind, range, status, first, position, last, created_at)
-          VALUES ('rpl', 'replay', '{}', 'running', 1, 0, 1, 0);";
+          VALUES ('rpl', 'replay', '{}', 'running', 1, 0, 1, 0);
+        INSERT INTO statistics VALUES (1, 60, 0, 'sub', 'a.b', 0, 3, 2, 1, 1, 0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0);";
 
     fn check(damage: &str, expected: &[(&str, &str)]) {
         let folder = Folder::new();
@@ -114,6 +115,7 @@ mod tests {
         check("UPDATE events SET extensions = '{'", &[("event with damaged extensions", "evt")]);
         check("UPDATE subscriptions SET options = ''", &[("subscription with damaged fields", "sub")]);
         check("UPDATE replays SET position = 2", &[("replay beyond its range", "rpl")]);
+        check("UPDATE statistics SET failed = 2", &[("statistics that do not add up", "statistics 1")]);
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod outcomes;
 mod prune;
 mod replays;
 pub(super) mod schema;
+mod statistics;
 mod subscriptions;
 mod syncer;
 mod tokens;

@@ -14,6 +14,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0004_places.sql"),
     include_str!("../../../migrations/sqlite/0005_keys.sql"),
     include_str!("../../../migrations/sqlite/0006_tenants.sql"),
+    include_str!("../../../migrations/sqlite/0007_statistics.sql"),
 ];
 
 /// Applies what is missing.

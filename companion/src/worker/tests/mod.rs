@@ -44,6 +44,7 @@ impl Bench {
             keys,
             clock: clock.clone(),
             metrics: Arc::default(),
+            statistics: Arc::default(),
         };
         Self { worker: Arc::new(worker), clock, _folder: folder }
     }
@@ -149,6 +150,24 @@ async fn ten_attempts_over_three_days_and_then_the_delivery_is_exhausted() {
     let ids: Vec<_> =
         receiver.received(10).await.into_iter().map(|(headers, _)| headers["webhook-id"].clone()).collect();
     assert!(ids.iter().all(|id| id == delivery.as_str()), "the webhook-id is the same over all attempts");
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_counted_for_charts_and_what_was_stale_is_not() {
+    let bench = Bench::new("127.0.0.0/8").await;
+    let receiver = Receiver::start(|_| Some(status(200))).await;
+    let id = bench.subscribe("sub_1", &receiver.url).await;
+    bench.accept("1", &id).await;
+    let claims = bench.worker.store.claim(id.clone(), 1, start(), later(start(), limits::LEASE)).await;
+    let claimed = claims.unwrap().claimed.remove(0);
+    for _ in 0..2 {
+        bench.deliver(&id, claimed.clone(), None).await;
+    }
+    receiver.received(2).await;
+    let rows = bench.worker.statistics.collector().take().rows();
+    let own = rows.iter().filter(|row| row.key.subscription == id.as_str());
+    let counted: Vec<_> = own.map(|row| (row.key.resolution_s, row.counts.attempts)).collect();
+    assert_eq!(counted, [(60, 1), (3_600, 1)]);
 }
 
 #[tokio::test]
