@@ -49,6 +49,7 @@ mod portal_links;
 mod replays;
 mod request;
 mod session;
+mod statistics;
 mod subscription;
 mod subscriptions;
 mod tenants;
@@ -166,6 +167,7 @@ fn of_everybody() -> Router<Arc<Api>> {
         .route("/deliveries", get(deliveries::list))
         .route("/deliveries/{id}", get(deliveries::read))
         .route("/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .route("/statistics", get(statistics::chart))
 }
 
 /// All routes of the listener behind the API's own gateway.

@@ -15,6 +15,7 @@ mod keys;
 mod openapi;
 mod policies;
 mod self_service;
+mod statistics;
 mod stream;
 mod subscriptions;
 mod tenants;

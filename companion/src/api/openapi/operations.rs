@@ -289,6 +289,26 @@ pub(super) const ALL: &[Operation] = &[
         ..BLANK
     },
     Operation {
+        path: "/v1/statistics",
+        id: "read_statistics",
+        summary: "Attempts, failures and durations over time, for charts.",
+        parameters: &[
+            Parameter::query("subscription", "Text", "Of this subscription."),
+            Parameter::query("type", "Text", "Of this event type."),
+            Parameter::query("from", "Time", "A day before `to` where absent."),
+            Parameter::query("to", "Time", "Now where absent."),
+            Parameter::query(
+                "step",
+                "Duration",
+                "Whole minutes; where absent, so that there are at most 120 steps.",
+            ),
+            Parameter::words("group", &["subscription", "type"], "Sums the whole range up by these besides."),
+        ],
+        answer: (200, "Statistics"),
+        faults: &[422],
+        ..BLANK
+    },
+    Operation {
         path: "/v1/unmatched",
         id: "list_unmatched",
         summary: "Writes that no rule of a filter named, by the shape of their path, the most frequent first.",

@@ -20,6 +20,7 @@ pub(super) fn all() -> Value {
         parts(),
         retries(),
         deliveries(),
+        statistics(),
         events(),
         replays(),
         unmatched(),
@@ -301,6 +302,30 @@ fn deliveries() -> Value {
         "Delivery": object(whole, &[]),
         "ListedDelivery": object(listed, &[]),
         "DeliveryPage": page("ListedDelivery"),
+    })
+}
+
+fn statistics() -> Value {
+    let duration = json!({"type": "integer", "minimum": 0});
+    let counts = |first: &str, schema: Value| {
+        let mut shown = json!({
+            "attempts": {"type": "integer"},
+            "delivered": {"type": "integer", "description": "Attempts that were answered 2xx."},
+            "failed": {"type": "integer", "description": "All other attempts."},
+            "exhausted": {"type": "integer", "description": "Attempts that were the last of their delivery, and failed."},
+            "duration_ms": {"oneOf": [object(json!({"p50": duration, "p95": duration, "p99": duration}), &[]), {"type": "null"}]},
+        });
+        shown[first] = schema;
+        json!({"type": "array", "items": object(shown, &[])})
+    };
+    json!({
+        "Statistics": object(json!({
+            "from": of_schema("Time"),
+            "to": of_schema("Time"),
+            "step_s": {"type": "integer", "minimum": 60},
+            "data": counts("at", of_schema("Time")),
+            "groups": counts("key", json!({"type": "string"})),
+        }), &["groups"]),
     })
 }
 
