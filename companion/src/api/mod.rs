@@ -40,6 +40,7 @@ pub use tenants::Tenants;
 mod access;
 mod audit;
 mod deliveries;
+mod delivery_request;
 mod erase;
 mod error;
 mod events;
@@ -166,6 +167,7 @@ fn of_everybody() -> Router<Arc<Api>> {
         .route("/replays/{id}", get(replays::read).delete(replays::cancel))
         .route("/deliveries", get(deliveries::list))
         .route("/deliveries/{id}", get(deliveries::read))
+        .route("/deliveries/{id}/request", get(delivery_request::read))
         .route("/deliveries/{id}/redeliver", post(deliveries::redeliver))
         .route("/statistics", get(statistics::chart))
 }

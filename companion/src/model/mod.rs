@@ -149,6 +149,8 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// Whether the events of its resource are delivered in order.
+    pub is_ordered: bool,
 }
 
 /// What names an event in a list.

@@ -97,6 +97,11 @@ impl Access {
         let needed = tokens.is_some() || certificate.is_some();
         needed.then(|| Arc::new(Self { subscription: subscription.clone(), revision, tokens, certificate }))
     }
+
+    /// Whether it puts a token that it fetches into `authorization`.
+    pub fn fetches_token(&self) -> bool {
+        self.tokens.is_some()
+    }
 }
 
 impl std::fmt::Debug for Access {
@@ -235,7 +240,11 @@ async fn exchange(
     }
 }
 
-fn request(parcel: Parcel) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+/// The request of a parcel, but for a token that has to be fetched and what belongs to the connection.
+///
+/// # Errors
+/// Where a part of it is none of a request.
+pub fn request(parcel: Parcel) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
     let mut request = Request::post(parcel.target)
         .header(USER_AGENT, AGENT)
         .header("webhook-id", parcel.id)

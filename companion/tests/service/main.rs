@@ -7,6 +7,7 @@ mod client;
 mod conditions;
 mod credentials;
 mod deliveries;
+mod delivery_requests;
 mod documents;
 mod handshakes;
 mod housekeeping;

@@ -158,6 +158,7 @@ async fn what_is_answered_is_what_is_described() {
         ("/v1/subscriptions/{id}", subscription.as_str()),
         ("/v1/subscriptions/{id}/retry-preview", &subscription),
         ("/v1/deliveries/{id}", &delivery_id),
+        ("/v1/deliveries/{id}/request", &delivery_id),
         ("/v1/statistics", ""),
         ("/v1/replays", ""),
         ("/v1/replays/{id}", &id(&replay)),

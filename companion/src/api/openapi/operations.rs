@@ -279,6 +279,14 @@ pub(super) const ALL: &[Operation] = &[
         ..BLANK
     },
     Operation {
+        path: "/v1/deliveries/{id}/request",
+        id: "read_delivery_request",
+        summary: "What an attempt would send now, signed; secrets are shown as `***`.",
+        answer: (200, "DeliveryRequest"),
+        faults: &[409],
+        ..BLANK
+    },
+    Operation {
         method: "post",
         path: "/v1/deliveries/{id}/redeliver",
         id: "redeliver",

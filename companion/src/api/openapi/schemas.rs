@@ -302,6 +302,13 @@ fn deliveries() -> Value {
         "Delivery": object(whole, &[]),
         "ListedDelivery": object(listed, &[]),
         "DeliveryPage": page("ListedDelivery"),
+        "DeliveryRequest": object(json!({
+            "method": {"type": "string"},
+            "url": {"type": "string"},
+            "headers": {"type": "array", "items": object(json!({"name": {"type": "string"}, "value": {"type": "string"}}), &[])},
+            "body": {"type": "string"},
+            "body_base64": {"type": "string", "description": "In place of `body` where that is not UTF-8."},
+        }), &["body", "body_base64"]),
     })
 }
 

@@ -17,7 +17,7 @@ use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, EventHead, Out
 use crate::store::{DeliveryQuery, NewDelivery, StoreError};
 
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
-                       e.id AS event_id, e.source, e.type, e.subject, e.tenant, d.key";
+                       e.id AS event_id, e.source, e.type, e.subject, e.tenant, d.key, d.resource IS NOT NULL AS is_ordered";
 
 /// Makes deliveries of events, by their places, in one statement. The locks of their lanes must be held.
 pub(super) async fn create(
@@ -236,5 +236,6 @@ fn read(row: &Row) -> Result<Delivery, StoreError> {
             subject: row.try_get("subject")?,
             tenant: row.try_get("tenant")?,
         },
+        is_ordered: row.try_get("is_ordered")?,
     })
 }

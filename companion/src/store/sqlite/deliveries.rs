@@ -18,7 +18,7 @@ use crate::store::{Claimed, Claims, DUE_SOON, DeliveryQuery, Named, NewDelivery,
 pub(super) const WAITING: i64 = i64::MAX;
 
 const COLUMNS: &str = "d.id, d.subscription_id, d.status, d.reason, d.attempt_count, d.due_at, d.created_at, d.ended_at, \
-                       e.id, e.source, e.type, e.subject, e.tenant, d.key";
+                       e.id, e.source, e.type, e.subject, e.tenant, d.key, d.resource IS NOT NULL";
 
 /// What a claim needs of a delivery, after [`events::COLUMNS`]; `d` is the table's name in the query.
 const CLAIMED: &str = "d.id, d.attempt_count, d.step, COALESCE(d.round_at, d.created_at), \
@@ -333,5 +333,6 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
             subject: row.get(11)?,
             tenant: row.get(12)?,
         },
+        is_ordered: row.get(14)?,
     })
 }
