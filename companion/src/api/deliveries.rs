@@ -6,14 +6,16 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
-use super::request::{Id, Params, cut, page_limit, word};
+use super::request::{Id, Params, page_limit, time, word};
 use super::subscriptions;
+use crate::limits;
 use crate::model::{Attempt, Delivery, DeliveryId, DeliveryStatus, SubscriptionStatus};
 use crate::store::{DeliveryQuery, Note, StoreError};
 
@@ -24,6 +26,10 @@ pub(super) struct ListParams {
     subscription: Option<String>,
     status: Option<String>,
     event: Option<String>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -35,18 +41,50 @@ pub(super) async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = page_limit(params.limit)?;
+    let (from, to) = (time("from", params.from.as_deref())?, time("to", params.to.as_deref())?);
     let query = DeliveryQuery {
         subscription: params.subscription,
         status: word("status", params.status.as_deref(), DeliveryStatus::of, DeliveryStatus::WORDS)?,
         event: params.event,
         tenant: caller.tenant().map(str::to_owned),
-        before: params.cursor,
-        limit: limit + 1,
+        // Ids sort by age: none that was made at this time or later sorts before this one.
+        before: params.cursor.or(to.map(|to| DeliveryId::new(to, [0; 10]).0)),
+        limit: if params.event_type.is_some() { limits::PAGE_MAX } else { limit + 1 },
     };
-    let mut deliveries = api.store.deliveries(query).await?;
-    let next_cursor = cut(&mut deliveries, limit, |delivery| delivery.id.0.clone());
+    let (deliveries, next_cursor) = page(&api, query, (params.event_type.as_deref(), from), limit).await?;
     let data: Vec<Value> = deliveries.iter().map(representation).collect();
     Ok(Json(json!({ "data": data, "next_cursor": next_cursor })))
+}
+
+/// Up to `limit` deliveries of an event type, made at a time or later, and the cursor of the next page. Where few of many are
+/// of the type, a page may have fewer: it looks at no more than [`limits::EVENT_PAGES`] readings of the store.
+async fn page(
+    api: &Api,
+    mut query: DeliveryQuery,
+    (event_type, from): (Option<&str>, Option<Timestamp>),
+    limit: usize,
+) -> Result<(Vec<Delivery>, Option<String>), Problem> {
+    let mut found: Vec<Delivery> = Vec::new();
+    for _ in 0..limits::EVENT_PAGES {
+        let page = api.store.deliveries(query.clone()).await?;
+        let is_last = page.len() < query.limit;
+        for delivery in page {
+            if from.is_some_and(|from| delivery.created_at < from) {
+                return Ok((found, None));
+            }
+            if found.len() == limit {
+                return Ok((found, query.before));
+            }
+            query.before = Some(delivery.id.0.clone());
+            if event_type.is_none_or(|wanted| delivery.event.event_type == wanted) {
+                found.push(delivery);
+            }
+        }
+        if is_last {
+            return Ok((found, None));
+        }
+    }
+    Ok((found, query.before))
 }
 
 /// One delivery with its attempts.

@@ -127,6 +127,12 @@ pub(crate) fn word<T>(
     }
 }
 
+/// Reads an optional time.
+pub(crate) fn time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let wrong = |_| Problem::malformed(field, "must be an RFC 3339 timestamp, such as 2026-01-31T12:00:00Z");
+    text.map(|text| text.parse().map_err(wrong)).transpose()
+}
+
 /// The entity tag of a revision (RFC 9110 §8.8.3).
 pub(crate) fn etag(revision: i64) -> String {
     format!("\"{revision}\"")

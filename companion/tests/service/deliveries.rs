@@ -146,3 +146,42 @@ async fn what_ended_longer_ago_than_the_retention_is_forgotten() {
     assert_eq!(companion.admin("GET", &path, "").await.status, 404);
     assert_eq!(companion.admin("GET", "/v1/events/2", "").await.status, 200);
 }
+
+#[tokio::test]
+async fn deliveries_are_listed_by_event_type_and_by_when_they_were_made() {
+    let companion = Companion::start().await;
+    let receiver = Receiver::start(&[200]).await;
+    companion.subscribe(&receiver.url).await;
+    for number in 0..9 {
+        let event_type = if number % 3 == 0 { "order.create" } else { "contact.create" };
+        let event = format!(r#"{{"specversion":"1.0","id":"{number}","source":"/t","type":"{event_type}"}}"#);
+        assert_eq!(companion.ingest("application/cloudevents+json", &event).await.status, 202);
+    }
+    let list = async |query: &str| {
+        let page = companion.admin("GET", &format!("/v1/deliveries?{query}"), "").await.json;
+        let ids = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["event"]["id"].as_str().unwrap().to_owned());
+        (ids.collect::<Vec<_>>(), page["next_cursor"].as_str().map(str::to_owned))
+    };
+    let (first, cursor) = list("type=order.create&limit=2").await;
+    assert_eq!(first, ["6", "3"]);
+    let rest = list(&format!("type=order.create&limit=2&cursor={}", cursor.unwrap())).await;
+    assert_eq!(rest, (vec!["0".to_owned()], None));
+    assert_eq!(list("type=order.create&limit=3").await.0.len(), 3);
+    assert_eq!(list("type=order").await, (Vec::new(), None));
+    let whole = companion.admin("GET", "/v1/deliveries", "").await.json;
+    let made_at = |index: usize| whole["data"][index]["created_at"].as_str().unwrap().to_owned();
+    assert_eq!(list(&format!("from={}", made_at(8))).await.0.len(), 9);
+    let since = list(&format!("from={}&type=contact.create", made_at(4))).await.0;
+    assert!(since.starts_with(&["8".into(), "7".into(), "5".into()]), "{since:?}");
+    assert_eq!(list(&format!("to={}", companion.tomorrow())).await.0.len(), 9);
+    assert_eq!(list("to=2020-01-01T00:00:00Z").await.0.len(), 0);
+    assert_eq!(list(&format!("from={}", companion.tomorrow())).await, (Vec::new(), None));
+    for field in ["from", "to"] {
+        let wrong = companion.admin("GET", &format!("/v1/deliveries?{field}=now"), "").await;
+        assert_eq!(wrong.faults(), [field]);
+    }
+}
