@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::access::Caller;
+use super::deliveries;
 use super::error::Problem;
 use super::request::Id;
 use crate::limits;
@@ -21,7 +22,7 @@ use crate::matcher::may_see;
 use crate::model::{Delivery, DeliveryId};
 use crate::parcel::parcel;
 use crate::sender::{Parcel, request};
-use crate::store::{AcceptedEvent, EventQuery, StoreError};
+use crate::store::{AcceptedEvent, EventQuery};
 
 /// What stands for a secret, as where subscriptions are shown.
 const HIDDEN: &str = "***";
@@ -52,25 +53,18 @@ pub(super) async fn read(
     Extension(caller): Extension<Caller>,
     Id(id): Id,
 ) -> Result<Json<Representation>, Problem> {
-    let (delivery, _) = api.store.delivery(&DeliveryId(id)).await.map_err(named)?;
-    let found = api.entry(&delivery.subscription).await?;
-    let owner = found.as_ref().and_then(|entry| entry.subscription.tenant.as_deref());
-    if caller.tenant().is_some_and(|tenant| owner != Some(tenant)) {
-        return Err(Problem::not_found("delivery"));
-    }
+    let (delivery, _) = deliveries::find(&api, &caller, &DeliveryId(id)).await?;
     let conflict =
         |detail: String| Problem::new(StatusCode::CONFLICT, format!("nothing can be sent: {detail}"));
-    let entry = found.as_ref().ok_or_else(|| conflict("its subscription was deleted".to_owned()))?;
+    let entry = api.known(&delivery.subscription).await?;
+    let entry = entry.ok_or_else(|| conflict("its subscription was deleted".to_owned()))?;
     let accepted = event(&api, &delivery).await?;
-    if !may_see(owner, accepted.event.tenant.as_deref()) {
-        return Err(match caller.tenant() {
-            Some(_) => Problem::not_found("delivery"),
-            None => conflict("the event is not one of the subscription's tenant".to_owned()),
-        });
+    if !may_see(entry.subscription.tenant.as_deref(), accepted.event.tenant.as_deref()) {
+        return Err(conflict("the event is not one of the subscription's tenant".to_owned()));
     }
     let sequence = delivery.is_ordered.then_some(accepted.seq);
     let (keys, now) = (api.keys.all(), api.clock.now());
-    let parcel = parcel(entry, &accepted.event, &delivery.id, sequence, &keys, now).map_err(conflict)?;
+    let parcel = parcel(&entry, &accepted.event, &delivery.id, sequence, &keys, now).map_err(conflict)?;
     Ok(Json(representation(parcel).map_err(|error| conflict(error.to_string()))?))
 }
 
@@ -81,13 +75,6 @@ async fn event(api: &Api, delivery: &Delivery) -> Result<AcceptedEvent, Problem>
     let found = api.store.events(query).await?;
     let event = found.into_iter().find(|found| found.event.source == delivery.event.source);
     event.ok_or_else(|| Problem::not_found("delivery"))
-}
-
-fn named(error: StoreError) -> Problem {
-    match error {
-        StoreError::NotFound => Problem::not_found("delivery"),
-        other => other.into(),
-    }
 }
 
 /// A parcel as the request that the sender makes of it.

@@ -59,6 +59,8 @@ async fn a_tenant_lists_and_reads_its_own_alone() {
         let path = format!("/webhooks/deliveries/{}", deliveries[0]);
         let read = companion.tenant(tenant, "GET", &path, "").await.json;
         assert_eq!((&read["subscription"], &read["event"]["tenant"]), (&json!(own), &json!(tenant)));
+        let request = companion.tenant(tenant, "GET", &format!("{path}/request"), "").await;
+        assert_eq!((request.status, &request.json["method"]), (200, &json!("POST")));
         let session = companion.tenant(tenant, "GET", "/webhooks/session", "").await.json;
         assert_eq!(session, json!({"scope": "tenant", "tenant": tenant, "expires_at": null}));
     }
@@ -86,7 +88,9 @@ async fn what_is_anothers_answers_like_what_is_not_there() {
         ("POST", format!("subscriptions/{blue}/recover"), ""),
         ("POST", format!("subscriptions/{blue}/replay"), ""),
         ("GET", format!("deliveries/{delivery}"), ""),
+        ("GET", format!("deliveries/{delivery}/request"), ""),
         ("POST", format!("deliveries/{delivery}/redeliver"), ""),
+        ("GET", format!("statistics?subscription={blue}"), ""),
         ("GET", format!("replays/{replay}"), ""),
         ("DELETE", format!("replays/{replay}"), ""),
     ];

@@ -303,11 +303,9 @@ fn deliveries() -> Value {
         "ListedDelivery": object(listed, &[]),
         "DeliveryPage": page("ListedDelivery"),
         "DeliveryRequest": object(json!({
-            "method": {"type": "string"},
-            "url": {"type": "string"},
+            "method": {"type": "string"}, "url": {"type": "string"},
             "headers": {"type": "array", "items": object(json!({"name": {"type": "string"}, "value": {"type": "string"}}), &[])},
-            "body": {"type": "string"},
-            "body_base64": {"type": "string", "description": "In place of `body` where that is not UTF-8."},
+            "body": {"type": "string"}, "body_base64": {"type": "string", "description": "In place of `body` where that is not UTF-8."},
         }), &["body", "body_base64"]),
     })
 }
@@ -316,8 +314,7 @@ fn statistics() -> Value {
     let duration = json!({"type": "integer", "minimum": 0});
     let counts = |first: &str, schema: Value| {
         let mut shown = json!({
-            "attempts": {"type": "integer"},
-            "delivered": {"type": "integer", "description": "Attempts that were answered 2xx."},
+            "attempts": {"type": "integer"}, "delivered": {"type": "integer", "description": "Attempts that were answered 2xx."},
             "failed": {"type": "integer", "description": "All other attempts."},
             "exhausted": {"type": "integer", "description": "Attempts that were the last of their delivery, and failed."},
             "duration_ms": {"oneOf": [object(json!({"p50": duration, "p95": duration, "p99": duration}), &[]), {"type": "null"}]},
@@ -327,11 +324,8 @@ fn statistics() -> Value {
     };
     json!({
         "Statistics": object(json!({
-            "from": of_schema("Time"),
-            "to": of_schema("Time"),
-            "step_s": {"type": "integer", "minimum": 60},
-            "data": counts("at", of_schema("Time")),
-            "groups": counts("key", json!({"type": "string"})),
+            "from": of_schema("Time"), "to": of_schema("Time"), "step_s": {"type": "integer", "minimum": 60},
+            "data": counts("at", of_schema("Time")), "groups": counts("key", json!({"type": "string"})),
         }), &["groups"]),
     })
 }
