@@ -36,6 +36,7 @@ pub mod vault;
 pub mod ahead;
 pub mod board;
 pub mod bookkeeper;
+pub mod catalogue;
 pub mod courier;
 pub mod directory;
 pub mod feed;

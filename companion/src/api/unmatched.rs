@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::error::Problem;
 use super::request::{Params, ingest_permit, page_limit, read_body};
 use super::{ACK, Api};
+use crate::catalogue::rule::rule;
 use crate::limits;
 use crate::members::Fault;
 use crate::model::{Shape, is_json_media_type};
@@ -95,6 +96,7 @@ fn representation(unmatched: &Unmatched) -> Value {
         "source": unmatched.source,
         "first_at": unmatched.first_at.to_string(),
         "last_at": unmatched.last_at.to_string(),
+        "rule": rule(&unmatched.method, &unmatched.path, unmatched.status),
     })
 }
 

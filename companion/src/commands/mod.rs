@@ -14,7 +14,7 @@ mod input;
 pub mod integrity;
 pub mod migrate_store;
 pub mod openapi;
-mod rehearsal;
+pub(crate) mod rehearsal;
 
 pub use backup::Backup;
 pub use check::Check;

@@ -42,6 +42,7 @@ async fn what_the_rules_left_out_is_counted_shown_and_forgotten() {
         ]
     );
     assert_eq!(shapes[0]["source"], "gatehook");
+    assert_eq!(shapes[1]["rule"], json!({"path": "/v1/users/{user_id}/settings", "noun": "setting"}));
     let time = |name: &str| shapes[0][name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(time("first_at") < time("last_at"));
     let metrics = companion.send("GET", "/metrics", &[], "").await.json;

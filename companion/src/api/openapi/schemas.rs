@@ -419,6 +419,7 @@ fn unmatched() -> Value {
         "source": {"type": "string"},
         "first_at": of_schema("Time"),
         "last_at": of_schema("Time"),
+        "rule": {"type": ["object", "null"], "description": "A member for `resources` in the filter's configuration that would name these writes; null where there can be none."},
     });
     // Members that it does not know are ignored, so that filters may be newer.
     let reported = json!({

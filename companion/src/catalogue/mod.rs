@@ -1,0 +1,3 @@
+//! The event catalogue: what the API tells, and what it leaves out.
+
+pub mod rule;
