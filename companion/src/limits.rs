@@ -134,6 +134,43 @@ pub const REPLAY_PENDING: usize = 200;
 /// Replays that run at once.
 pub const REPLAYS: usize = 100;
 
+/// Events that the catalogue counts in one round: some milliseconds of reading, and of the writer's time at worst.
+pub const CATALOGUE_PAGE: usize = 2_000;
+/// How often it has a round while events come; what people read may be that old.
+pub const CATALOGUE_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two rounds where it is behind: it catches up with 40,000 events a second, and costs little.
+pub const CATALOGUE_PAUSE: Duration = Duration::from_millis(50);
+/// Events of one type and tenant that it looks into in one round; more of them look the same.
+pub const CATALOGUE_LOOKED: usize = 10;
+/// Events that it looks into in one round, and their bytes.
+pub const CATALOGUE_LOOKED_ALL: usize = 100;
+/// See [`CATALOGUE_LOOKED_ALL`].
+pub const CATALOGUE_BYTES: usize = 1 << 20;
+/// Bytes of data that it looks into: a millisecond or two, during which the thread does nothing else. Larger ones are counted.
+pub const CATALOGUE_DATA: usize = 128 << 10;
+/// Values in such data, for the same reason.
+pub const CATALOGUE_VALUES: usize = 10_000;
+/// Event types that it knows: more than anybody reads. Those longest unseen are forgotten.
+pub const CATALOGUE_TYPES: usize = 1_000;
+/// The same of all tenants, each of which has rows of its own; a few kilobytes each.
+pub const CATALOGUE_OF_TENANTS: usize = 10_000;
+/// How deep it describes data; what is below may be anything.
+pub const CATALOGUE_DEPTH: usize = 12;
+/// Places in the data of one type that it describes: an order with all its lines, addresses and payments has 500.
+pub const CATALOGUE_PLACES: usize = 600;
+/// Members of one object until their names are taken for data; the widest tables have fewer columns.
+pub const CATALOGUE_MEMBERS: usize = 200;
+/// Bytes of a member's name; a longer one is data.
+pub const CATALOGUE_KEY: usize = 64;
+/// Bytes of a word that may be one of an enumeration.
+pub const CATALOGUE_WORD: usize = 32;
+/// Bytes of a masked sample: a few screens.
+pub const CATALOGUE_SAMPLE: usize = 16 << 10;
+/// Changes that one event tells of; who sees so many reads the schema.
+pub const CATALOGUE_CHANGES: usize = 20;
+/// Event types in one page of a list, each with its schema.
+pub const CATALOGUE_ROWS: usize = 200;
+
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
 /// Characters of an `Idempotency-Key`; a UUID has 36.
