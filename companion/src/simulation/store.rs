@@ -19,9 +19,10 @@ use crate::model::{
 };
 use crate::statistics::Row;
 use crate::store::{
-    Acceptance, AcceptedEvent, AuditLine, Chart, ChartQuery, Charts, Claims, DeliveryQuery, Ended, Erased,
-    Erasure, EventQuery, Housekeeping, Named, NewDelivery, NewEvent, Note, Pruned, Recorded, ReplayQuery,
-    Sharing, Store, StoreError, SubscriptionQuery, Unmatched, UnmatchedPlace,
+    Acceptance, AcceptedEvent, Ahead, AuditLine, Catalogue, Chart, ChartQuery, Charts, Claims, DeliveryQuery,
+    Ended, Erased, Erasure, EventQuery, EventType, Housekeeping, Named, NewDelivery, NewEvent, Note, Pruned,
+    Recorded, ReplayQuery, Round, Sharing, Store, StoreError, SubscriptionQuery, TypeKey, TypePatch,
+    TypeQuery, Unmatched, UnmatchedPlace,
 };
 
 /// The store of one life.
@@ -166,6 +167,17 @@ faulty! { Charts:
     fn add_statistics(rows: Vec<Row>) -> ();
     fn statistics(query: ChartQuery) -> Option<Chart>;
     fn prune_statistics(minutes_before: Timestamp, hours_before: Timestamp, limit: usize) -> usize;
+    ref
+}
+
+faulty! { Catalogue:
+    fn passed(limit: usize) -> Ahead;
+    fn events_at(seqs: Vec<i64>) -> Vec<AcceptedEvent>;
+    fn states(keys: Vec<TypeKey>) -> Vec<(TypeKey, String)>;
+    fn learn(round: Round, note: Note, now: Timestamp) -> ();
+    fn event_types(query: TypeQuery) -> Vec<EventType>;
+    fn describe_type(event_type: String, patch: TypePatch, note: Note) -> ();
+    fn forget_type(event_type: String, note: Note) -> ();
     ref
 }
 

@@ -13,6 +13,7 @@ use crate::retry::Verdict;
 
 mod access;
 mod bench;
+mod catalogue;
 mod erase;
 mod housekeeping;
 mod named;

@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::vault::Vault;
 
+mod catalogue;
 #[cfg(test)]
 mod conformance;
 mod housekeeping;
@@ -29,6 +30,9 @@ mod sqlite;
 mod statistics;
 mod types;
 
+pub use catalogue::{
+    Ahead, Catalogue, EventType, FollowedPlace, Learnt, Passed, Round, TypeKey, TypePatch, TypeQuery,
+};
 pub use housekeeping::{Erased, Erasure, Housekeeping};
 pub use sharing::{Sharing, Signal};
 pub use statistics::{Chart, ChartQuery, Charts, Group};
@@ -65,12 +69,15 @@ pub enum StoreError {
     Unavailable(#[source] anyhow::Error),
 }
 
+/// The largest count kept: above it a JSON reader with doubles would see another number (RFC 8259 §6).
+const MOST_COUNTED: i64 = (1 << 53) - 1;
+
 /// What an exhausted delivery says whose resource is delivered in order.
 const PASSED: &str = "exhausted; later events of its resource went on without it";
 
 /// The truth, and the use cases on it.
 #[async_trait]
-pub trait Store: Housekeeping + Sharing + Charts {
+pub trait Store: Housekeeping + Sharing + Charts + Catalogue {
     /// Adds a subscription. Durable when it returns.
     async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
     /// As [`Store::create_subscription`], where its tenant has fewer than `most` of them; [`StoreError::Full`] where it has

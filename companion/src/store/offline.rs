@@ -29,7 +29,7 @@ pub(super) const SAME_LANE: &str = "{same lane}";
 
 /// A kind of flaw, and the query that finds the ids of rows that have it. `9223372036854775807` is the time of a delivery
 /// that waits for its turn; [`SAME_LANE`] is to be replaced.
-pub(super) const CHECKS: [(&str, &str); 10] = [
+pub(super) const CHECKS: [(&str, &str); 11] = [
     (
         "delivery without event",
         "SELECT id FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM events WHERE seq = d.event_seq)",
@@ -74,6 +74,10 @@ pub(super) const CHECKS: [(&str, &str); 10] = [
     (
         "statistics that do not add up",
         "SELECT 'statistics ' || seq FROM statistics WHERE attempts <> delivered + failed",
+    ),
+    (
+        "event type with damaged fields",
+        "SELECT type FROM event_types WHERE NOT (json_valid(COALESCE(state, '{}')) AND json_valid(COALESCE(sample, '{}')))",
     ),
 ];
 

@@ -45,7 +45,7 @@ pub(super) struct Table {
 
 use Kind::{Bytes, Free, Number, Text, Truth};
 
-pub(super) const TABLES: [Table; 11] = [
+pub(super) const TABLES: [Table; 14] = [
     Table {
         name: "meta",
         columns: &[("name", Text), ("value", Bytes)],
@@ -193,6 +193,39 @@ pub(super) const TABLES: [Table; 11] = [
             ("d18", Number),
             ("d19", Number),
         ],
+        key: 1,
+        derived: &[],
+        derive: nothing,
+        except: "FALSE",
+    },
+    Table {
+        name: "event_types",
+        columns: &[
+            ("seq", Number),
+            ("tenant", Text),
+            ("type", Text),
+            ("count", Number),
+            ("first_at", Number),
+            ("last_at", Number),
+            ("state", Text),
+            ("sample", Text),
+        ],
+        key: 1,
+        derived: &[],
+        derive: nothing,
+        except: "FALSE",
+    },
+    Table {
+        name: "event_type_notes",
+        columns: &[("type", Text), ("description", Free), ("published", Number)],
+        key: 1,
+        derived: &[],
+        derive: nothing,
+        except: "FALSE",
+    },
+    Table {
+        name: "followers",
+        columns: &[("name", Text), ("position", Number), ("turn", Number)],
         key: 1,
         derived: &[],
         derive: nothing,

@@ -134,9 +134,13 @@ impl Target {
     /// Has numbers go on where those of the old store ended.
     pub(super) async fn finish(&self, last_place: i64) -> anyhow::Result<()> {
         self.client.execute("UPDATE places SET last_event = $1", &[&last_place]).await?;
-        for (table, column) in
-            [("deliveries", "key"), ("audit", "seq"), ("unmatched", "seq"), ("statistics", "seq")]
-        {
+        for (table, column) in [
+            ("deliveries", "key"),
+            ("audit", "seq"),
+            ("unmatched", "seq"),
+            ("statistics", "seq"),
+            ("event_types", "seq"),
+        ] {
             let sql = format!(
                 "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), COALESCE(MAX({column}), 0) + 1, FALSE) FROM {table}"
             );

@@ -11,8 +11,9 @@ use crate::retry::Verdict;
 use crate::statistics::{Collector, HOUR_S, Of};
 use crate::store::postgres::scratch::Schema;
 use crate::store::{
-    AuditEntry, Chart, ChartQuery, DeliveryQuery, Ended, EventQuery, Group, Health, Idempotency, NewDelivery,
-    NewEvent, Note, Store, StoreError, SubscriptionQuery, connect, embedded,
+    AuditEntry, Chart, ChartQuery, DeliveryQuery, Ended, EventQuery, Group, Health, Idempotency, Learnt,
+    NewDelivery, NewEvent, Note, Round, Store, StoreError, SubscriptionQuery, TypeKey, TypePatch, TypeQuery,
+    connect, embedded,
 };
 use crate::testing::Folder;
 use crate::vault::Vault;
@@ -146,6 +147,23 @@ async fn fill(store: &dyn Store) {
     collector.count(of, &counted, &Verdict::Exhausted, at(1));
     store.add_statistics(collector.take().rows()).await.unwrap();
     store.meta("kept", Some(vec![1].into())).await.unwrap();
+    learn(store, "contact.create").await;
+    let patch = TypePatch { description: Some(Some("a \\ and a \0".into())), published: Some(true) };
+    store.describe_type("contact.create".into(), patch, Note::default()).await.unwrap();
+}
+
+/// Adds to what the catalogue knows of a type.
+async fn learn(store: &dyn Store, event_type: &str) {
+    let place = store.passed(1).await.unwrap().place;
+    let learnt = [None, Some("blue".to_owned())].map(|tenant| Learnt {
+        key: TypeKey { tenant, event_type: event_type.into() },
+        count: 2,
+        first_at: at(0),
+        last_at: at(1),
+        state: Some(("{}".into(), Some("[\"\\u0000\"]".into()))),
+    });
+    let round = Round { place, position: place.position + 1, learnt: learnt.into(), keep: (99, 99) };
+    store.learn(round, Note::default(), at(0)).await.unwrap();
 }
 
 async fn chart(store: &dyn Store) -> Option<Chart> {
@@ -185,6 +203,11 @@ async fn all(store: &dyn Store) -> Vec<String> {
     all.extend(store.audit(None, limit).await.unwrap().iter().map(|row| format!("{row:?}")));
     all.extend(store.unmatched(None, limit).await.unwrap().iter().map(|row| format!("{row:?}")));
     all.push(format!("{:?}", chart(store).await));
+    for tenant in [None, Some("blue".to_owned())] {
+        let types = store.event_types(TypeQuery { tenant, limit, ..TypeQuery::default() }).await.unwrap();
+        all.extend(types.iter().map(|row| format!("{row:?}")));
+    }
+    all.push(format!("{:?}", store.passed(1).await.unwrap()));
     all.push(format!("{:?} {:?}", store.meta("kept", None).await.unwrap(), store.due().await.unwrap()));
     all
 }
@@ -204,6 +227,8 @@ async fn a_store_moves_while_it_is_used_and_each_row_is_as_it_was() {
     attempt(&*store, Verdict::Delivered).await;
     store.delete_subscription(SubscriptionId("sub_2".into()), Note::default()).await.unwrap();
     store.prune(0, 100, at(9), 0).await.unwrap();
+    learn(&*store, "contact.create").await;
+    learn(&*store, "order.create").await;
     let before = all(&*store).await;
     drop(store);
     let moved = moving.join().unwrap().unwrap();
@@ -219,6 +244,7 @@ async fn a_store_moves_while_it_is_used_and_each_row_is_as_it_was() {
     accept(&*new, 9_001, Some("/contacts/1")).await;
     let newest = new.events(EventQuery { limit: 1, ..Default::default() }).await.unwrap();
     assert_eq!(newest[0].seq, 3_002);
+    learn(&*new, "order.delete").await;
     let again = new.create_subscription(subscription("sub_3", None), asked()).await;
     assert!(matches!(again, Err(StoreError::Repeated { resource, same: true }) if resource == "sub_1"));
     let refused = embedded(&old, vault()).err().unwrap().to_string();

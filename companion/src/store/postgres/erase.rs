@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::order::{self, WAITING};
 use super::transaction::{execute, rows};
-use super::{audit, events, micros, prune, rows_of, statistics, subscriptions};
+use super::{audit, catalogue, events, micros, prune, rows_of, statistics, subscriptions};
 use crate::limits;
 use crate::model::{ReplayRange, SubscriptionId};
 use crate::store::{Erased, Erasure, Note, StoreError};
@@ -27,7 +27,8 @@ const MATCHED: &str = "e.seq, e.tenant, e.subject, \
                        CASE WHEN e.type = 'gatehook.delivery.exhausted' THEN e.data END AS told";
 
 /// Tables that what was erased stood in.
-const TABLES: [&str; 6] = ["attempts", "deliveries", "events", "replays", "statistics", "subscriptions"];
+const TABLES: [&str; 7] =
+    ["attempts", "deliveries", "event_types", "events", "replays", "statistics", "subscriptions"];
 
 /// Matching events that a window has, and where to look next.
 #[derive(Debug, Default)]
@@ -83,6 +84,7 @@ pub(super) async fn begin(
         let ids: Vec<&str> = replays.iter().filter(named).map(|row| row.get("id")).collect();
         execute(transaction, "DELETE FROM replays WHERE id = ANY($1)", &[&ids]).await?;
     }
+    forget_learnt(transaction, what).await?;
     audit::note(transaction, note, audit::at(note)).await?;
     Ok(events::lock_places(transaction).await?.last_event)
 }
@@ -145,7 +147,19 @@ pub(super) async fn erase(
     let (deliveries, attempts) = prune::remove(transaction, &keys, "TRUE").await?;
     let events = execute(transaction, "DELETE FROM events WHERE seq = ANY($1)", &[&seqs]).await?;
     let released = release(transaction, what, until, &lanes, now).await?;
+    // What was learnt since the beginning rests on events that were still there.
+    if next.is_none() {
+        forget_learnt(transaction, what).await?;
+    }
     Ok(Erased { events, deliveries, attempts, released, next })
+}
+
+/// Forgets what the catalogue has learnt of a tenant's events. Of a subject it keeps nothing.
+async fn forget_learnt(transaction: &Transaction<'_>, what: &Erasure) -> Result<(), StoreError> {
+    if let Erasure::Tenant(tenant) = what {
+        catalogue::forget(transaction, "tenant", tenant).await?;
+    }
+    Ok(())
 }
 
 /// Makes the next delivery of each lane due where nothing of it is under way or due any more, unless it is about to be

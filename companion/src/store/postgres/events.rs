@@ -158,6 +158,13 @@ pub(super) async fn after(
     found.iter().map(accepted).collect()
 }
 
+/// The events at these places that are still there, oldest first.
+pub(super) async fn at(client: &impl GenericClient, seqs: &[i64]) -> Result<Vec<AcceptedEvent>, StoreError> {
+    let sql = bounded("e.seq = ANY($1)", "ASC", "$2");
+    let found = rows(client, &sql, &[&seqs, &rows_of(seqs.len())]).await?;
+    found.iter().map(accepted).collect()
+}
+
 /// SQL for events until their bytes pass [`limits::EVENT_PAGE`]. Sizes are known without the data being read.
 fn bounded(condition: &str, order: &str, limit: &str) -> String {
     format!(

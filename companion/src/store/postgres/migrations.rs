@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0005_keys.sql"),
     include_str!("../../../migrations/postgres/0006_tenants.sql"),
     include_str!("../../../migrations/postgres/0007_statistics.sql"),
+    include_str!("../../../migrations/postgres/0008_catalogue.sql"),
 ];
 
 /// How many migrations there are.

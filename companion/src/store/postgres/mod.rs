@@ -31,6 +31,7 @@ use transaction::{Durability, execute, row, write};
 
 mod acceptor;
 mod audit;
+mod catalogue;
 mod claims;
 mod connection;
 mod deliveries;

@@ -2,7 +2,7 @@
 //!
 //! Nothing but SQL happens while one is open. Whoever takes locks takes them in this order, so that nobody waits in a
 //! circle: the row of `places`, where events are accepted or the version grows; rows of replays and events; lanes, sorted;
-//! deliveries. Where two wait so all the same, PostgreSQL gives one of them up, and it is run again.
+//! deliveries that are there; the row of `followers`. Where two wait so all the same, PostgreSQL gives one of them up, and it is run again.
 //!
 //! Where a connection breaks during a commit nobody knows whether it took place, and [`StoreError::Unavailable`] is all there
 //! is to say: an event that is offered again is a repeat then, an attempt recorded again is stale.

@@ -10,10 +10,7 @@ use tokio_postgres::types::ToSql;
 use super::transaction::{execute, rows};
 use super::{micros, rows_of, time};
 use crate::model::Shape;
-use crate::store::{StoreError, Unmatched, UnmatchedPlace};
-
-/// The largest count kept: above it a JSON reader with doubles would see another number (RFC 8259 §6).
-const MOST: i64 = (1 << 53) - 1;
+use crate::store::{MOST_COUNTED, StoreError, Unmatched, UnmatchedPlace};
 
 pub(super) async fn count(
     transaction: &Transaction<'_>,
@@ -26,13 +23,13 @@ pub(super) async fn count(
     execute(transaction, "LOCK TABLE unmatched IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
     let (mut sums, mut order) = (BTreeMap::<_, (i64, &Shape)>::new(), Vec::new());
     for shape in shapes {
-        let count = i64::try_from(shape.count).unwrap_or(MOST).min(MOST);
+        let count = i64::try_from(shape.count).unwrap_or(MOST_COUNTED).min(MOST_COUNTED);
         let key = (shape.method.as_str(), shape.path.as_str());
         let sum = sums.entry(key).or_insert_with(|| {
             order.push(key);
             (0, shape)
         });
-        *sum = ((sum.0 + count).min(MOST), shape);
+        *sum = ((sum.0 + count).min(MOST_COUNTED), shape);
     }
     let sums: Vec<(i64, &Shape)> = order.iter().filter_map(|key| sums.get(key).copied()).collect();
     let upsert = "INSERT INTO unmatched (identity, source, method, path, count, status, first_at, last_at) \
@@ -50,7 +47,7 @@ pub(super) async fn count(
         &sums.iter().map(|(count, _)| *count).collect::<Vec<_>>(),
         &sums.iter().map(|(_, shape)| i64::from(shape.status)).collect::<Vec<_>>(),
         &micros(now),
-        &MOST,
+        &MOST_COUNTED,
     ];
     execute(transaction, upsert, &values).await?;
     let make_room = "DELETE FROM unmatched WHERE seq IN \

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::deliveries::WAITING;
-use super::{audit, micros, statistics};
+use super::{audit, catalogue, micros, statistics};
 use crate::limits;
 use crate::model::SubscriptionId;
 use crate::store::{Erased, Erasure, Note, StoreError};
@@ -56,6 +56,7 @@ pub(super) fn begin(connection: &Connection, what: &Erasure, note: &Note) -> Res
         let replays = "DELETE FROM replays WHERE substr(json_extract(range, '$.subject') || '/', 1, length(?1) + 1) = ?1 || '/'";
         overwriting(connection, || Ok(connection.execute(replays, [subject])?))?;
     }
+    forget_learnt(connection, what)?;
     audit::note(connection, note, audit::at(note))?;
     Ok(connection.query_row("SELECT COALESCE(MAX(seq), 0) FROM events", [], |row| row.get(0))?)
 }
@@ -102,7 +103,7 @@ pub(super) fn erase(
 ) -> Result<Erased, StoreError> {
     let limit = limit.max(1);
     let mut erased = Erased { next: window.next, ..Erased::default() };
-    overwriting(connection, || {
+    let erased = overwriting(connection, || {
         for seq in &window.events {
             let room = limit - erased.deliveries;
             let pending = remove(connection, "event_seq", seq, room, &mut erased)?;
@@ -122,7 +123,20 @@ pub(super) fn erase(
         erased.released.sort();
         erased.released.dedup();
         Ok(erased)
-    })
+    })?;
+    // What was learnt since the beginning rests on events that were still there.
+    if erased.next.is_none() {
+        forget_learnt(connection, what)?;
+    }
+    Ok(erased)
+}
+
+/// Forgets what the catalogue has learnt of a tenant's events. Of a subject it keeps nothing.
+fn forget_learnt(connection: &Connection, what: &Erasure) -> Result<(), StoreError> {
+    if let Erasure::Tenant(tenant) = what {
+        catalogue::forget(connection, "tenant", tenant)?;
+    }
+    Ok(())
 }
 
 /// Removes up to `limit` deliveries of a subscription, and itself after the last.

@@ -104,6 +104,15 @@ pub(super) fn after(
     bounded(statement.query((after, last, i64::try_from(limit).unwrap_or(i64::MAX)))?)
 }
 
+/// The events at these places that are still there, oldest first.
+pub(super) fn at(connection: &Connection, seqs: &[i64]) -> Result<Vec<AcceptedEvent>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, e.seq, e.accepted_at FROM events e WHERE e.seq IN (SELECT value FROM json_each(?1)) ORDER BY e.seq"
+    );
+    let seqs = serde_json::to_string(seqs).map_err(|error| StoreError::Unavailable(error.into()))?;
+    bounded(connection.prepare_cached(&sql)?.query([seqs])?)
+}
+
 /// Reads events until their bytes pass [`limits::EVENT_PAGE`].
 fn bounded(mut rows: Rows<'_>) -> Result<Vec<AcceptedEvent>, StoreError> {
     let (mut found, mut bytes) = (Vec::new(), 0);

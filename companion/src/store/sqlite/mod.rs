@@ -29,6 +29,7 @@ use writer::{Durability, Writer};
 
 mod audit;
 pub(super) mod backup;
+mod catalogue;
 mod deliveries;
 mod erase;
 mod events;

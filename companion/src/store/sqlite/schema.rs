@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0005_keys.sql"),
     include_str!("../../../migrations/sqlite/0006_tenants.sql"),
     include_str!("../../../migrations/sqlite/0007_statistics.sql"),
+    include_str!("../../../migrations/sqlite/0008_catalogue.sql"),
 ];
 
 /// Applies what is missing.

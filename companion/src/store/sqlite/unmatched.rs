@@ -5,10 +5,7 @@ use rusqlite::Connection;
 
 use super::{micros, time};
 use crate::model::Shape;
-use crate::store::{StoreError, Unmatched, UnmatchedPlace};
-
-/// The largest count kept: above it a JSON reader with doubles would see another number (RFC 8259 §6).
-const MOST: i64 = (1 << 53) - 1;
+use crate::store::{MOST_COUNTED, StoreError, Unmatched, UnmatchedPlace};
 
 pub(super) fn count(
     connection: &Connection,
@@ -23,8 +20,16 @@ pub(super) fn count(
          count = MIN(count + excluded.count, ?7), status = excluded.status, last_at = excluded.last_at",
     )?;
     for shape in shapes {
-        let count = i64::try_from(shape.count).unwrap_or(MOST).min(MOST);
-        upsert.execute((source, &shape.method, &shape.path, count, shape.status, micros(now), MOST))?;
+        let count = i64::try_from(shape.count).unwrap_or(MOST_COUNTED).min(MOST_COUNTED);
+        upsert.execute((
+            source,
+            &shape.method,
+            &shape.path,
+            count,
+            shape.status,
+            micros(now),
+            MOST_COUNTED,
+        ))?;
     }
     let make_room = "DELETE FROM unmatched WHERE seq IN \
                      (SELECT seq FROM unmatched ORDER BY last_at DESC, seq DESC LIMIT -1 OFFSET ?1)";
