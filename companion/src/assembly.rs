@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Access, Api, Links, Tenants, TokenHash};
 use crate::bookkeeper::Bookkeeper;
+use crate::catalogue::follower::Follower;
 use crate::clock::Clock;
 use crate::config::{Hidden, Role, Settings};
 use crate::courier::Courier;
@@ -37,6 +38,7 @@ pub(crate) struct Companion {
     bookkeeper: Bookkeeper,
     retention: Retention,
     replayer: Replayer,
+    follower: Follower,
     timekeeper: Timekeeper,
     replica: Arc<Replica>,
     courier: Option<Courier>,
@@ -65,6 +67,8 @@ impl Companion {
         let (clock, asked): (Arc<dyn Clock>, _) = (clock.clone(), Arc::new(Notify::new()));
         let timekeeper =
             Timekeeper::begin(store.clone(), board.clone(), clock.clone(), metrics.clone()).await?;
+        let feed = Feed::new(stopped.clone());
+        let follower = follower(&replica, &feed);
         let host = settings.api_url.as_ref().and_then(|url| url.host_str());
         let api = Api {
             origin: host.unwrap_or("gatehook").to_owned(),
@@ -80,7 +84,7 @@ impl Companion {
             access: access.clone(),
             queue: queue.clone(),
             replica: replica.clone(),
-            feed: Feed::new(stopped.clone()),
+            feed,
             replays: asked.clone(),
             ingest_room: api::ingest_room(),
             disk: Disk::of(&settings.store, settings.min_free_disk),
@@ -92,6 +96,7 @@ impl Companion {
             worker,
             retention: retention(&replica, settings),
             replayer: replayer(&replica, asked),
+            follower,
             timekeeper,
             courier: queue.clone().map(|queue| courier(&replica, queue)),
             replica,
@@ -116,6 +121,7 @@ impl Companion {
                 bookkeeper.write().await;
             }));
             tasks.push(tokio::spawn(self.replayer.run(stopped.clone())));
+            tasks.push(tokio::spawn(self.follower.run(stopped.clone())));
             tasks.push(tokio::spawn(self.timekeeper.run(stopped.clone())));
             tasks.push(tokio::spawn(self.retention.run(stopped.clone())));
             tasks.extend(self.courier.map(|courier| tokio::spawn(courier.run(stopped.clone()))));
@@ -196,6 +202,17 @@ fn replayer(replica: &Replica, asked: Arc<Notify>) -> Replayer {
         directory: replica.directory.clone(),
         board: replica.board.clone(),
         asked,
+        clock: replica.clock.clone(),
+        metrics: replica.metrics.clone(),
+    }
+}
+
+fn follower(replica: &Replica, feed: &Feed) -> Follower {
+    Follower {
+        store: replica.store.clone(),
+        directory: replica.directory.clone(),
+        board: replica.board.clone(),
+        accepted: feed.watch(),
         clock: replica.clock.clone(),
         metrics: replica.metrics.clone(),
     }

@@ -65,6 +65,13 @@ impl Watch {
         }
     }
 
+    /// Waits until this process has accepted events since it was last asked; for ever where the feed has ended.
+    pub async fn woken(&mut self) {
+        if self.accepted.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Waits a moment; `None` where the feed has ended.
     pub async fn pause(&mut self) -> Option<()> {
         tokio::select! {

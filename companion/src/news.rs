@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::catalogue::observed::Change;
 use crate::model::{Event, Outcome, Subscription, SubscriptionStatus};
 use crate::store::Claimed;
 
@@ -32,7 +33,7 @@ pub fn subscription(subscription: &Subscription, random: [u8; 10], now: Timestam
         "metadata": subscription.metadata,
     });
     let subject = format!("/v1/subscriptions/{}", subscription.id);
-    event(&format!("subscription.{verb}"), subject, subscription, &data, random, now)
+    event(&format!("subscription.{verb}"), subject, subscription.tenant.clone(), &data, random, now)
 }
 
 /// Tells that a delivery is exhausted: `gatehook.delivery.exhausted`. `None` where it was to deliver an event of our own:
@@ -61,13 +62,21 @@ pub fn exhausted(
         "status": outcome.status(),
     });
     let subject = format!("/v1/deliveries/{}", claimed.id);
-    Some(event("delivery.exhausted", subject, subscription, &data, random, now))
+    Some(event("delivery.exhausted", subject, subscription.tenant.clone(), &data, random, now))
+}
+
+/// Tells that the data of an event type are not what they always were: `gatehook.schema.changed`. It has no tenant: what it
+/// tells of are all events of the type.
+pub fn schema_changed(event_type: &str, changes: &[Change], random: [u8; 10], now: Timestamp) -> Event {
+    let data = json!({"type": event_type, "changes": changes});
+    let subject = format!("/v1/event-types/{event_type}");
+    event("schema.changed", subject, None, &data, random, now)
 }
 
 fn event(
     what: &str,
     subject: String,
-    subscription: &Subscription,
+    tenant: Option<String>,
     data: &Value,
     random: [u8; 10],
     now: Timestamp,
@@ -81,7 +90,7 @@ fn event(
         time: now,
         datacontenttype: Some("application/json".to_owned()),
         data: Some(Bytes::from(data.to_string())),
-        tenant: subscription.tenant.clone(),
+        tenant,
         extensions: Default::default(),
     }
 }

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub queue_up: Gauge<i64, AtomicI64>,
     /// `gatehook_queue_forgotten`: deliveries that a queue was not told of since the start, and the sweep finds.
     pub queue_forgotten: Gauge<i64, AtomicI64>,
+    /// `gatehook_catalogue_behind`: events accepted that the catalogue has not learnt from yet, as of its last round.
+    pub catalogue_behind: Gauge<i64, AtomicI64>,
     /// `gatehook_pruned_total{kind}`: events and deliveries forgotten by age.
     pub pruned: Words,
     /// `gatehook_disk_refusals_total`: requests with events that were refused because the disk was nearly full.
@@ -64,6 +66,7 @@ impl Default for Metrics {
             subscriptions: Gauge::default(),
             queue_up: Gauge::default(),
             queue_forgotten: Gauge::default(),
+            catalogue_behind: Gauge::default(),
             pruned: Words::default(),
             disk_refusals: Counter::default(),
             store_errors: Counter::default(),
@@ -91,6 +94,11 @@ impl Default for Metrics {
             "queue_forgotten",
             "Deliveries that the queue was not told of",
             metrics.queue_forgotten.clone(),
+        );
+        registry.register(
+            "catalogue_behind",
+            "Events that the catalogue has yet to learn from",
+            metrics.catalogue_behind.clone(),
         );
         registry.register("pruned", "Events and deliveries forgotten by age", metrics.pruned.clone());
         registry.register(

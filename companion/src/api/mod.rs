@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::board::Board;
@@ -43,6 +43,7 @@ mod deliveries;
 mod delivery_request;
 mod erase;
 mod error;
+mod event_types;
 mod events;
 mod keys;
 mod openapi;
@@ -124,6 +125,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/events", get(events::list))
         .route("/v1/events/stream", get(events::stream))
         .route("/v1/events/{id}", get(events::read))
+        .route("/v1/event-types/{id}", patch(event_types::patch).delete(event_types::delete))
         .route("/v1/deliveries/redeliver", post(replays::recover_many))
         .route("/v1/portal-links", post(portal_links::create))
         .route("/v1/unmatched", get(unmatched::list).delete(unmatched::forget))
@@ -169,6 +171,10 @@ fn of_everybody() -> Router<Arc<Api>> {
         .route("/deliveries/{id}", get(deliveries::read))
         .route("/deliveries/{id}/request", get(delivery_request::read))
         .route("/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .route("/event-types", get(event_types::list))
+        .route("/event-types/{id}", get(event_types::read))
+        .route("/catalogue/openapi.json", get(event_types::as_openapi))
+        .route("/catalogue/asyncapi.json", get(event_types::as_asyncapi))
         .route("/statistics", get(statistics::chart))
 }
 

@@ -212,6 +212,13 @@ impl Companion {
         assert_eq!(self.ingest("application/cloudevents+json", &event).await.status, 202);
     }
 
+    /// Waits until the catalogue knows an event type.
+    pub(crate) async fn learnt(&self, event_type: &str) {
+        while self.admin("GET", &format!("/v1/event-types/{event_type}"), "").await.status == 404 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Makes a subscription to everything; returns it with its secret.
     pub(crate) async fn subscribe(&self, target_url: &str) -> Value {
         let body = format!(r#"{{"target_url":"{target_url}","events":["*"]}}"#);

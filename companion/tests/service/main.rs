@@ -3,6 +3,7 @@
 
 mod access;
 mod again;
+mod catalogue;
 mod client;
 mod conditions;
 mod credentials;

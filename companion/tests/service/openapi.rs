@@ -96,6 +96,8 @@ async fn every_example_fits_its_schema_and_is_taken() {
         example.to_string()
     };
     let made = companion.subscribe(&receiver.url).await;
+    companion.contact_created("1").await;
+    companion.learnt("contact.create").await;
     let path = format!("/v1/subscriptions/{}", made["id"].as_str().unwrap());
     let mut asked: Vec<(&str, String, String, u16)> = Vec::new();
     for (method, path, schema, status) in [
@@ -106,6 +108,7 @@ async fn every_example_fits_its_schema_and_is_taken() {
         ("POST", format!("{path}/recover"), "RecoveryFields", 202),
         ("PATCH", path, "SubscriptionPatch", 200),
         ("POST", "/v1/deliveries/redeliver".to_owned(), "RecoveryQuery", 202),
+        ("PATCH", "/v1/event-types/contact.create".to_owned(), "EventTypePatch", 200),
         ("POST", "/v1/tokens".to_owned(), "TokenFields", 201),
         ("POST", "/v1/erase".to_owned(), "Erasure", 200),
     ] {
@@ -142,6 +145,7 @@ async fn what_is_answered_is_what_is_described() {
     hold("/v1/subscriptions", "post", &made);
     companion.contact_created("1").await;
     receiver.received(2).await;
+    companion.learnt("contact.create").await;
     let delivery = companion.admin("GET", "/v1/deliveries", "").await;
     let (subscription, delivery_id) =
         (id(&made), delivery.json["data"][0]["id"].as_str().unwrap().to_owned());
@@ -164,6 +168,10 @@ async fn what_is_answered_is_what_is_described() {
         ("/v1/replays/{id}", &id(&replay)),
         ("/v1/events", ""),
         ("/v1/events/{id}", "1"),
+        ("/v1/event-types", ""),
+        ("/v1/event-types/{id}", "contact.create"),
+        ("/v1/catalogue/openapi.json", ""),
+        ("/v1/catalogue/asyncapi.json", ""),
         ("/v1/unmatched", ""),
         ("/v1/tokens", ""),
         ("/v1/audit", ""),
@@ -194,6 +202,7 @@ async fn what_is_answered_to_a_change_is_what_is_described() {
     let subscription = companion.subscribe(&receiver.url).await["id"].as_str().unwrap().to_owned();
     companion.contact_created("1").await;
     receiver.received(1).await;
+    companion.learnt("contact.create").await;
     let delivery = companion.admin("GET", "/v1/deliveries", "").await;
     let delivery_id = delivery.json["data"][0]["id"].as_str().unwrap().to_owned();
     let token = companion.admin("POST", "/v1/tokens", r#"{"scope": "read"}"#).await;
@@ -210,6 +219,10 @@ async fn what_is_answered_to_a_change_is_what_is_described() {
         ("/v1/signing-keys/rotate", "post", "", ""),
         ("/v1/replays/{id}", "delete", &id(&replay), ""),
         ("/v1/tokens/{id}", "delete", &id(&token), ""),
+        ("/v1/event-types/{id}", "patch", "contact.create", r#"{"published": true}"#),
+        ("/v1/event-types/{id}", "patch", "contact.create", r#"{"count": 1}"#),
+        ("/v1/event-types/{id}", "delete", "contact.create", ""),
+        ("/v1/event-types/{id}", "delete", "nobody", ""),
         ("/v1/erase", "post", "", r#"{"subject": "/x"}"#),
         ("/v1/erase", "post", "", "{}"),
         ("/v1/unmatched", "delete", "", ""),

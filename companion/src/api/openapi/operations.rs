@@ -247,6 +247,58 @@ pub(super) const ALL: &[Operation] = &[
         ..BLANK
     },
     Operation {
+        path: "/v1/event-types",
+        id: "list_event_types",
+        summary: "A page of the event types that are known, by name.",
+        parameters: &[LIMIT, CURSOR],
+        answer: (200, "EventTypePage"),
+        ..BLANK
+    },
+    Operation {
+        path: "/v1/event-types/{id}",
+        id: "read_event_type",
+        summary: "One event type: how often it came, a masked sample of its data, their schema.",
+        answer: (200, "EventType"),
+        ..BLANK
+    },
+    Operation {
+        method: "patch",
+        path: "/v1/event-types/{id}",
+        id: "describe_event_type",
+        summary: "Changes what is said of an event type (merge patch, RFC 7396).",
+        who: Admin,
+        body: Some(Body {
+            media_types: &["application/merge-patch+json", "application/json"],
+            schema: "EventTypePatch",
+            needed: true,
+        }),
+        answer: (200, "EventType"),
+        ..BLANK
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/event-types/{id}",
+        id: "forget_event_type",
+        summary: "Forgets an event type; where it comes again it is learnt anew.",
+        who: Admin,
+        answer: (204, ""),
+        ..BLANK
+    },
+    Operation {
+        path: "/v1/catalogue/openapi.json",
+        id: "export_openapi",
+        summary: "The event types as webhooks of OpenAPI 3.1.",
+        answer: (200, "Object"),
+        ..BLANK
+    },
+    Operation {
+        path: "/v1/catalogue/asyncapi.json",
+        id: "export_asyncapi",
+        summary: "The event types as messages of AsyncAPI 3.0.",
+        answer: (200, "Object"),
+        ..BLANK
+    },
+    Operation {
         path: "/v1/deliveries",
         id: "list_deliveries",
         summary: "A page of deliveries, newest first.",

@@ -11,6 +11,8 @@ use crate::model::{
 };
 use crate::retry::Policy;
 
+mod catalogue;
+
 /// All schemas by name.
 pub(super) fn all() -> Value {
     let mut schemas = Map::new();
@@ -22,6 +24,7 @@ pub(super) fn all() -> Value {
         deliveries(),
         statistics(),
         events(),
+        catalogue::event_types(),
         replays(),
         unmatched(),
         access(),
