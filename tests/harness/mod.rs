@@ -14,6 +14,7 @@ pub mod workspace;
 
 // Processes, and what they need before they can start.
 pub mod amqp;
+pub mod browser;
 pub mod node;
 pub mod ports;
 pub mod postgres;
@@ -41,6 +42,7 @@ pub mod report;
 pub mod sample;
 pub mod wasm;
 
+pub use browser::Browser;
 pub use cable::Cable;
 pub use companion::Companion;
 pub use gateway::Gateway;

