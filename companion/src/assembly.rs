@@ -88,6 +88,7 @@ impl Companion {
             replays: asked.clone(),
             ingest_room: api::ingest_room(),
             disk: Disk::of(&settings.store, settings.min_free_disk),
+            embed_origins: settings.embed_origins.clone(),
         };
         let worker = worker(&replica, transport);
         Ok(Self {

@@ -107,6 +107,10 @@ pub struct Settings {
     /// are still delivered; 0B for none
     #[arg(long, env = "GATEHOOK_MIN_FREE_DISK", default_value = "64MiB", value_parser = disk::size)]
     pub min_free_disk: u64,
+
+    /// Origins whose pages may show the portal in a frame, such as https://app.example.com; without it, none may
+    #[arg(long, env = "GATEHOOK_EMBED_ORIGINS", value_delimiter = ',', value_parser = origin)]
+    pub embed_origins: Vec<String>,
 }
 
 /// What a process does.
@@ -125,6 +129,22 @@ fn api_url(text: &str) -> Result<Url, String> {
     let is_plain =
         matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
     if is_plain { Ok(url) } else { Err("must be an http or https URL without query and fragment".into()) }
+}
+
+/// An origin as a content security policy names it; its host may begin with `*.`.
+fn origin(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("not an origin: {error}"))?;
+    let origin = url.origin().ascii_serialization();
+    // What a policy gives a meaning of its own, such as `;`, is in no host.
+    let is_host =
+        |host: &str| host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-[]:".contains(letter));
+    let host = url.host_str().unwrap_or_default();
+    let is_plain =
+        matches!(url.scheme(), "http" | "https") && is_host(host.strip_prefix("*.").unwrap_or(host));
+    match is_plain && [origin.clone(), format!("{origin}/")].contains(&url.to_string()) {
+        true => Ok(origin),
+        false => Err("must be an http or https origin, such as https://app.example.com".into()),
+    }
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -282,6 +302,14 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_kept_as_a_policy_names_them() {
+        let settings =
+            parse("--embed-origins https://App.example.com/,http://localhost:3000,https://*.example.org");
+        let expected = ["https://app.example.com", "http://localhost:3000", "https://*.example.org"];
+        assert_eq!(settings.unwrap().embed_origins, expected);
+    }
+
+    #[test]
     fn retention_may_be_years() {
         assert_eq!(parse("--retention 3650d").unwrap().retention, Duration::from_secs(3_650 * 24 * 3600));
     }
@@ -306,6 +334,11 @@ mod tests {
             ("--retention 3651d", "--retention"),
             ("--retention-events 0", "--retention-events"),
             ("--min-free-disk 64", "--min-free-disk"),
+            ("--embed-origins app.example.com", "--embed-origins"),
+            ("--embed-origins https://app.example.com/page", "--embed-origins"),
+            ("--embed-origins https://a.example;script-src", "--embed-origins"),
+            ("--embed-origins https://user@app.example.com", "--embed-origins"),
+            ("--embed-origins *", "--embed-origins"),
         ] {
             assert!(parse(flags).unwrap_err().contains(named), "{flags}");
         }

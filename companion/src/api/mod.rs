@@ -47,6 +47,7 @@ mod event_types;
 mod events;
 mod keys;
 mod openapi;
+mod portal;
 mod portal_links;
 mod replays;
 mod request;
@@ -97,6 +98,8 @@ pub struct Api {
     pub ingest_room: Arc<Semaphore>,
     /// Whether there is room for more events on disk.
     pub disk: Disk,
+    /// Whose pages may show the portal in a frame.
+    pub embed_origins: Vec<String>,
 }
 
 impl Api {
@@ -143,6 +146,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let router = operators()
         .route("/.well-known/jwks.json", get(keys::jwks))
         .route("/openapi.json", get(openapi::openapi))
+        .merge(portal::router("/portal", &api.embed_origins))
         .merge(admin)
         .merge(ingest);
     refusing(router).with_state(api)

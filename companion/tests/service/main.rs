@@ -16,6 +16,7 @@ mod ingest;
 mod keys;
 mod openapi;
 mod policies;
+mod portal;
 mod self_service;
 mod statistics;
 mod stream;

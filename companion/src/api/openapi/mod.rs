@@ -80,8 +80,15 @@ impl Parameter {
 }
 
 /// What tenants have of the API, each for what is its own: the paths below these, under `/webhooks` instead of `/v1`.
-const OF_TENANTS: &[&str] =
-    &["/v1/session", "/v1/subscriptions", "/v1/replays", "/v1/deliveries", "/v1/event-types", "/v1/catalogue", "/v1/statistics"];
+const OF_TENANTS: &[&str] = &[
+    "/v1/session",
+    "/v1/subscriptions",
+    "/v1/replays",
+    "/v1/deliveries",
+    "/v1/event-types",
+    "/v1/catalogue",
+    "/v1/statistics",
+];
 
 /// Operations on those paths that operators alone have.
 const OF_OPERATORS: &[&str] = &["recover_deliveries", "describe_event_type", "forget_event_type"];
