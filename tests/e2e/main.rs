@@ -18,6 +18,7 @@ mod memory;
 mod names;
 mod oldest;
 mod outage;
+mod portal;
 mod reconfigure;
 mod refusal;
 mod replicas;
