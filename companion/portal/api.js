@@ -45,7 +45,7 @@ export function takeFromAddress() {
   const found = /^#(link|token)=(.+)$/.exec(location.hash);
   if (!found) return false;
   history.replaceState(null, "", location.pathname + location.search);
-  keep(`${found[1] === "link" ? "Gatehook-Link" : "Bearer"} ${decodeURIComponent(found[2])}`);
+  keep(`${found[1] === "link" ? "Gatehook-Link" : "Bearer"} ${found[2].replace(/[^\x21-\x7e]/g, "")}`);
   return true;
 }
 
@@ -112,26 +112,22 @@ export async function begin() {
 
 /**
  * Does something now and again until the signal says stop: every 2 s while somebody is at the page, every 10 s
- * while it is only in view, never while it is hidden. `told` hears the pace.
+ * while it is only in view, never while it is hidden. `told` hears the pace, and whether the last time failed.
  */
 export function poll(signal, action, told = () => {}) {
   let timer;
-  const pace = () => (document.hidden ? 0 : document.hasFocus() ? 2_000 : 10_000);
+  let [running, lost] = [false, false];
   const plan = () => {
     clearTimeout(timer);
     if (signal.aborted) return;
-    told(pace());
-    if (pace()) timer = setTimeout(run, pace());
+    const pace = document.hidden ? 0 : document.hasFocus() ? 2_000 : 10_000;
+    told(pace, lost);
+    if (pace) timer = setTimeout(run, pace);
   };
-  let running = false;
   const run = async () => {
     if (running) return;
     running = true;
-    try {
-      await action();
-    } catch {
-      // Told where the view was read first; the next time may be better.
-    }
+    lost = await action().then(() => false, () => true);
     running = false;
     plan();
   };

@@ -86,9 +86,9 @@ export async function following(filter, signal, live, known, limit = 25) {
   };
   const more = act("Show older", null, older);
   await older();
-  poll(signal, newer, (pace) => {
-    live.textContent = pace === 2_000 ? "Live" : pace ? "Live, every 10 s" : "Paused";
-    live.classList.toggle("on", pace > 0);
+  poll(signal, newer, (pace, lost) => {
+    live.textContent = lost ? "No connection" : !pace ? "Paused" : pace > 2_000 ? "Live, every 10 s" : "Live";
+    live.classList.toggle("on", pace > 0 && !lost);
   });
   return [whole, more, nothing];
 }

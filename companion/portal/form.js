@@ -90,7 +90,7 @@ export function field(name, label, hint, control) {
 function read(data) {
   const fields = Object.fromEntries([...data].map(([name, value]) => [name, value.trim() || null]));
   delete fields.pattern;
-  if (fields.format !== "template") delete fields.template;
+  if (fields.format !== "template") fields.template = null;
   // What is no number goes as it is, for the API to say so.
   if (/^\d+$/.test(fields.max_in_flight)) fields.max_in_flight = Number(fields.max_in_flight);
   try {

@@ -3,7 +3,7 @@
 import { begin, isOperator, isPublic, isSignedIn, keep, onExpired, session, takeFromAddress } from "./api.js";
 import * as activity from "./activity.js";
 import * as deliveries from "./deliveries.js";
-import { announce, badge, button, busy, dialog, h, loading, time, trouble, unique } from "./dom.js";
+import { badge, button, busy, dialog, h, loading, time, trouble, unique } from "./dom.js";
 import * as events from "./events.js";
 import * as subscriptions from "./subscriptions.js";
 import * as verify from "./verify.js";
@@ -29,6 +29,8 @@ const VIEWS = [
 
 let leaving = new AbortController();
 
+const closeDialogs = () => document.querySelectorAll("dialog").forEach((open) => open.close());
+
 /** Shows what the address names. `moved`: somebody went there, so the focus goes to its heading. */
 async function show(moved) {
   leaving.abort();
@@ -37,12 +39,12 @@ async function show(moved) {
   const [path, query = ""] = location.hash.slice(1).split("?");
   const found = VIEWS.find(([pattern, , , whose]) => pattern.test(path) && (!whose || isOperator()));
   if (!found) return location.replace("#/subscriptions");
-  const args = path.match(found[0]).slice(1).map(decodeURIComponent);
   mark(path);
   main.replaceChildren(loading("the view"));
   main.setAttribute("aria-busy", "true");
   let content;
   try {
+    const args = path.match(found[0]).slice(1).map(decodeURIComponent);
     content = await found[2]({ args, query: new URLSearchParams(query), signal, reload: () => show(true) });
   } catch (problem) {
     if (signal.aborted || problem.status === 401) return;
@@ -74,6 +76,7 @@ function mark(path) {
 
 function signIn(message) {
   leaving.abort();
+  closeDialogs();
   main.removeAttribute("aria-busy");
   document.getElementById("nav").replaceChildren();
   document.getElementById("person").replaceChildren(themeSwitch());
@@ -111,16 +114,17 @@ async function enter() {
   try {
     await begin();
   } catch (problem) {
-    keep(null);
+    // It may be good yet, where the companion only does not answer.
+    if ([401, 403].includes(problem.status)) keep(null);
     if (problem.status === 401) problem.message = "This token or link is not valid, or it has expired.";
     throw problem;
   }
   onExpired.call = () => signOut("You are signed out: your token or link has expired.");
-  const whose = session.tenant ?? (session.scope === "read" ? "operator, read only" : "operator");
+  const scopes = { admin: "operator", read: "operator, read only", tenant: "tenant" };
   document.getElementById("person").replaceChildren(
-    badge(whose, session.tenant ? "tenant" : "operator"),
+    badge(session.tenant ?? scopes[session.scope], session.scope),
     session.expires_at ? h("span", { class: "quiet ends" }, "ends ", time(session.expires_at)) : "",
-    themeSwitch(), button("Sign out", () => { signOut(); announce("You are signed out."); }, "small"));
+    themeSwitch(), button("Sign out", () => signOut(), "small"));
   show(false);
 }
 
@@ -158,13 +162,13 @@ function themeSwitch() {
 
 async function start() {
   takeFromAddress();
-  document.querySelectorAll("dialog").forEach((open) => open.close());
+  closeDialogs();
   if (!isSignedIn()) return signIn();
   main.replaceChildren(loading("the portal"));
   try {
     await enter();
   } catch (problem) {
-    if (problem.status === 401) signIn(problem.message);
+    if ([401, 403].includes(problem.status)) signIn(problem.message);
     else main.replaceChildren(h("h1", null, "Something went wrong"),
       trouble(problem, () => location.reload()));
   }
@@ -173,7 +177,7 @@ async function start() {
 themed(remembered());
 addEventListener("hashchange", () => {
   if (/^#(link|token)=/.test(location.hash)) return start();
-  document.querySelectorAll("dialog").forEach((open) => open.close());
+  closeDialogs();
   if (isSignedIn()) show(true);
 });
 document.querySelector(".skip").addEventListener("click", (event) => {

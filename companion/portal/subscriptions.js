@@ -247,7 +247,7 @@ export async function make({ query, signal }) {
     const [answer, problems] = [h("div", { "aria-live": "polite" }), div()];
     const test = act("Ping again", problems, () => ping(one.id, answer));
     const title = h("h1", { tabindex: "-1" }, "The subscription is made");
-    place.replaceChildren(title, secretShown(one.secret), answer, problems,
+    place.replaceChildren(div("head", title), secretShown(one.secret), answer, problems,
       div("actions start", link(`#/subscriptions/${id(one.id)}`, "Go to the subscription", "button primary"),
         test));
     title.focus();

@@ -121,6 +121,13 @@ mod tests {
         }
     }
 
+    /// Whoever adds to it may have to take something away.
+    #[test]
+    fn the_page_stays_small() {
+        let bytes: usize = FILES.iter().chain([&PAGE]).map(|file| file.text.len()).sum();
+        assert!(bytes <= 82 << 10, "{bytes} bytes");
+    }
+
     #[test]
     fn nobody_shows_it_in_a_frame_unless_the_settings_say_so() {
         assert!(policy(&[]).ends_with("frame-ancestors 'none'"));
