@@ -2,18 +2,23 @@
 
 import assert from "node:assert/strict";
 import { enter, go, request, sees, settled, story, told } from "./browser.mjs";
-import { deletes, edits, escapes, makes, redelivers, replays, rotates, switches, watches } from "./steps.mjs";
+import {
+  deletes, edits, escapes, looksAround, makes, pauses, redelivers, replays, rotates, switches, watches,
+} from "./steps.mjs";
 
 await story(async (newPage) => {
   const page = await newPage();
   await enter(page);
   await sees(page, "No subscriptions yet");
+  await looksAround(page);
   const secret = await makes(page, { target: told.receiver, events: "contact.*", description: "CRM", pings: 1 });
   await watches(page, { number: 1, type: "contact.create", count: 1 });
   await redelivers(page, { number: 1, type: "contact.create", count: 2 });
   await escapes(page, "Delete");
   await rotates(page, secret);
   await watches(page, { number: 2, type: "contact.update", count: 1 });
+
+  await pauses(page, { number: 4, type: "contact.update", count: 2 });
 
   await switches(page, "off");
   await request({ do: "accept", number: 3, type: "contact.delete" });
@@ -29,7 +34,7 @@ await story(async (newPage) => {
   await settled(page);
   await page.getByRole("heading", { name: "CRM of the sales team" }).waitFor();
   await go(page, "#/deliveries?status=delivered");
-  assert.equal(await page.locator("tbody tr").count(), 3);
+  assert.equal(await page.locator("tbody tr").count(), 4);
   await page.goBack();
   await page.getByRole("heading", { name: "CRM of the sales team" }).waitFor();
   await settled(page);

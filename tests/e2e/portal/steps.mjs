@@ -1,9 +1,27 @@
 // What people do in the portal, step by step: an operator and a tenant do the same.
 
 import assert from "node:assert/strict";
-import { go, request, sees, settled } from "./browser.mjs";
+import { go, looksGood, request, sees, settled } from "./browser.mjs";
 
 const press = (place, name) => place.getByRole("button", { name, exact: true }).click();
+
+/** The first stop of the keyboard leads past the navigation; the switch to dark is kept over a reload. */
+export async function looksAround(page) {
+  await page.reload();
+  await settled(page);
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to content");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  await press(page, "Dark");
+  const paper = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+  const dark = await paper();
+  await page.reload();
+  await settled(page);
+  assert.equal(await paper(), dark);
+  await press(page, "Dark");
+  assert.notEqual(await paper(), dark);
+}
 
 /** Makes a subscription, and sees it tested; gives its secret. The receiver verifies the second ping. */
 export async function makes(page, { target, events, description, pings }) {
@@ -20,6 +38,7 @@ export async function makes(page, { target, events, description, pings }) {
   await press(page, "Ping again");
   await request({ do: "arrived", type: "gatehook.ping", count: pings });
   await sees(page, "HTTP 200");
+  await looksGood(page, "subscription-made");
   await page.getByRole("link", { name: "Go to the subscription" }).click();
   await page.getByRole("heading", { name: description, level: 1 }).waitFor();
   await settled(page);
@@ -35,6 +54,22 @@ export async function watches(page, { number, type, count }) {
   assert.equal(await page.locator("tbody tr").count(), before + 1);
   assert.match(await page.locator("#announcer").innerText(), /delivery|deliveries/i);
   await request({ do: "arrived", type, count });
+}
+
+/** A page out of sight asks for nothing, and when it is back it shows what came. */
+export async function pauses(page, { number, type, count }) {
+  const hide = (hidden) => page.evaluate((value) => {
+    Object.defineProperty(document, "hidden", { value, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await hide(true);
+  await page.getByText("Paused", { exact: true }).waitFor();
+  await request({ do: "accept", number, type });
+  await request({ do: "arrived", type, count });
+  assert.equal(await page.getByText(`/contacts/${number}`, { exact: true }).count(), 0);
+  await hide(false);
+  await page.getByText("Live", { exact: true }).waitFor();
+  await page.getByText(`/contacts/${number}`, { exact: true }).waitFor();
 }
 
 /** Looks at a delivery of the list at hand, and has it made again. */

@@ -33,7 +33,7 @@ await story(async (newPage) => {
   for (const viewport of [DESKTOP, PHONE]) {
     for (const scheme of ["light", "dark"]) {
       const page = await newPage(viewport, scheme);
-      page.expected = ["/v1/"];
+      page.expected = ["/subscriptions"];
       await page.goto(told.portal);
       await page.getByLabel("Token").waitFor();
       await looksGood(page, "sign-in");
