@@ -188,7 +188,8 @@ pub fn of_tenants(api: Arc<Api>) -> Router {
     let open = Router::new()
         .route("/.well-known/jwks.json", get(keys::jwks))
         .route("/openapi.json", get(openapi::of_tenants));
-    let router = Router::new().nest("/webhooks", own.merge(open));
+    let portal = portal::router("/webhooks/portal", &api.embed_origins);
+    let router = Router::new().nest("/webhooks", own.merge(open)).merge(portal);
     refusing(router).layer(from_fn_with_state(api.clone(), require_gateway)).with_state(api)
 }
 

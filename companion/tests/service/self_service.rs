@@ -1,6 +1,7 @@
 //! Tenants at `/webhooks/…`: each sees and changes its own, however it asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -110,6 +111,51 @@ async fn what_is_anothers_answers_like_what_is_not_there() {
     }
     let still = companion.admin("GET", &format!("/v1/subscriptions/{blue}"), "").await;
     assert_eq!((still.status, &still.json["status"]), (200, &json!("on")));
+}
+
+#[tokio::test]
+async fn a_tenant_knows_the_event_types_of_its_own_events_and_those_that_are_published() {
+    let Two { companion, .. } = Two::start().await;
+    let event = json!({"specversion": "1.0", "id": "9", "source": "/t", "type": "secret.create", "tenant": "blue", "data": {"of_blue": 1}});
+    assert_eq!(companion.ingest("application/cloudevents+json", &event.to_string()).await.status, 202);
+    let known = async |tenant: &str| {
+        let page = companion.tenant(tenant, "GET", "/webhooks/event-types", "").await.json;
+        let types = page["data"].as_array().unwrap().clone();
+        types
+            .into_iter()
+            .map(|row| (row["type"].as_str().unwrap().to_owned(), row))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let learnt = async || {
+        while !known("blue").await.contains_key("secret.create") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), learnt()).await.unwrap();
+    let (acme, blue) = (known("acme").await, known("blue").await);
+    assert_eq!(acme.keys().collect::<Vec<_>>(), ["contact.create"]);
+    assert_eq!((&acme["contact.create"]["count"], &blue["contact.create"]["count"]), (&json!(1), &json!(1)));
+    let path = "/webhooks/event-types/secret.create";
+    assert_eq!(companion.tenant("acme", "GET", path, "").await.status, 404);
+    for method in ["PATCH", "DELETE"] {
+        assert_eq!(companion.tenant("blue", method, path, "{}").await.status, 405, "{method}");
+    }
+    for export in ["openapi.json", "asyncapi.json"] {
+        let path = format!("/webhooks/catalogue/{export}");
+        let (acme, blue) = (
+            companion.tenant("acme", "GET", &path, "").await,
+            companion.tenant("blue", "GET", &path, "").await,
+        );
+        assert!(
+            !acme.json.to_string().contains("secret") && blue.json.to_string().contains("of_blue"),
+            "{export}"
+        );
+    }
+    let published = r#"{"published":true,"description":"Something happened."}"#;
+    assert_eq!(companion.admin("PATCH", "/v1/event-types/secret.create", published).await.status, 200);
+    let seen = known("acme").await.remove("secret.create").unwrap();
+    assert_eq!((&seen["count"], &seen["description"]), (&json!(0), &json!("Something happened.")));
+    assert_eq!((&seen["sample"], &seen["schema"]), (&json!(null), &json!(null)));
 }
 
 #[tokio::test]
