@@ -11,6 +11,7 @@ use harness::workspace::{self, RunDirectory};
 use harness::{Browser, Companion, Receiver, Reply, browser, node, python, wait};
 use serde_json::{Value, json};
 
+use crate::self_service;
 use crate::world::tell;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,6 +69,44 @@ async fn what_the_page_says_to_paste_verifies_deliveries() {
             Ok(json!({}))
         };
         browser.play(run, &script("verify.mjs"), &known(&companion), answer).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_its_day_another_sees_nothing_of_it_and_an_operator_sees_both() {
+    tell(async |run| {
+        let browser = Browser::find()?;
+        let world = self_service::World::start(run).await?;
+        let (acme, blue) = (Receiver::start().await?, Receiver::start().await?);
+        let portal = format!("http://{}/webhooks/portal", world.gateway.address());
+        let told = json!({
+            "portal": portal, "token": world.issuer.token("acme"), "receiver": acme.url(),
+            "other": {"portal": portal, "token": world.issuer.token("blue")},
+            "operator": known(&world.companion),
+        });
+        let answer = async |question: Value| match text(&question["do"])? {
+            // Not accepted by the companion alone: a write through the API.
+            "accept" => {
+                let number = question["number"].as_u64().context("a number")?;
+                world.write("acme", text(&question["type"])?, number).await?;
+                Ok(json!({}))
+            }
+            "link" => {
+                let link = world.link(text(&question["tenant"])?).await?;
+                Ok(json!({"link": format!("http://{}{link}", world.gateway.address())}))
+            }
+            "subscribe" => {
+                world.subscribe(text(&question["tenant"])?, &blue).await?;
+                Ok(json!({}))
+            }
+            "unmatched" => {
+                world.writes_what_fits_no_rule().await?;
+                Ok(json!({}))
+            }
+            _ => answer(&world.companion, &acme, &question).await,
+        };
+        browser.play(run, &script("tenant.mjs"), &told, answer).await
     })
     .await;
 }

@@ -48,12 +48,43 @@ impl World {
     }
 
     /// Makes a subscription of a tenant's own to everything; returns it with its secret.
-    async fn subscribe(&self, tenant: &str, receiver: &Receiver) -> Result<Value> {
+    pub(crate) async fn subscribe(&self, tenant: &str, receiver: &Receiver) -> Result<Value> {
         let body = json!({"target_url": receiver.url(), "events": ["*"]});
         let made =
             self.ask(tenant, Method::POST, "/webhooks/subscriptions", &body).await?.expect(201)?.json()?;
         receiver.trust(made["secret"].as_str().context("no secret")?);
         Ok(made)
+    }
+
+    /// Writes a contact through the API, so that there is an event of this type.
+    pub(crate) async fn write(&self, tenant: &str, event_type: &str, number: u64) -> Result<()> {
+        let contact = json!({"id": number.to_string(), "name": "Ada", "since": "2026-01-31T12:00:00Z"});
+        let (method, path, status) = match event_type {
+            "contact.create" => (Method::POST, "/v1/contacts".to_owned(), 201),
+            "contact.update" => (Method::PUT, format!("/v1/contacts/{number}"), 200),
+            other => anyhow::bail!("what is {other}?"),
+        };
+        self.ask(tenant, method, &path, &contact).await?.expect(status)?;
+        Ok(())
+    }
+
+    /// A link to the portal for a tenant, as a path of the gateway.
+    pub(crate) async fn link(&self, tenant: &str) -> Result<String> {
+        let wanted = json!({"tenant": tenant});
+        let made = self.companion.admin().post("/v1/portal-links").json(&wanted).send().await?;
+        Ok(made.expect(201)?.json()?["url"].as_str().context("no url")?.to_owned())
+    }
+
+    /// Writes what the automatic rule leaves out, and waits until the companion has been told.
+    pub(crate) async fn writes_what_fits_no_rule(&self) -> Result<()> {
+        for number in 0..5 {
+            let path = format!("/v1/users/{number}/settings");
+            self.ask("acme", Method::PUT, &path, &json!({"ok": true})).await?.expect(200)?;
+        }
+        let told =
+            async || self.companion.list("/v1/unmatched").await.ok().filter(|shapes| !shapes.is_empty());
+        harness::wait::until("the companion to be told", harness::wait::PATIENCE, told).await?;
+        Ok(())
     }
 
     /// Ids of what a tenant finds there.
@@ -226,9 +257,7 @@ async fn a_link_of_the_portal_passes_the_gateway_without_a_token() {
         let world = World::start(run).await?;
         let receiver = Receiver::start().await?;
         let made = world.subscribe("acme", &receiver).await?;
-        let link =
-            world.companion.admin().post("/v1/portal-links").json(&json!({"tenant": "acme"})).send().await?;
-        let url = link.expect(201)?.json()?["url"].as_str().context("no url")?.to_owned();
+        let url = world.link("acme").await?;
         let token = url.split_once("#link=").context("no link")?.1.to_owned();
         let bearer = format!("Gatehook-Link {token}");
         let page = world.with(Method::GET, "/webhooks/subscriptions", &[("authorization", &bearer)]).await?;
