@@ -68,9 +68,9 @@ pub const SUBSCRIPTION_EVENTS: usize = 100;
 pub const TARGET_URL: usize = 2_048;
 /// Characters of a `description` or `tenant`.
 pub const SHORT_TEXT: usize = 1_000;
-/// Requests in a minute that one tenant has us send to receivers at once, pings and handshakes: who tests by hand needs no
+/// Requests in a second that one tenant has us send to receivers at once, pings and handshakes: who tests by hand needs no
 /// more, and nobody floods another by way of us.
-pub const TENANT_CALLS_PER_MINUTE: u32 = 60;
+pub const TENANT_CALLS_PER_SECOND: u32 = 5;
 /// Replays of one subscription that run at once for a tenant.
 pub const TENANT_REPLAYS: usize = 2;
 /// Tenants whose requests are counted before those are forgotten who make none.

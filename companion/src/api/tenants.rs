@@ -49,7 +49,7 @@ struct Buckets {
 }
 
 /// Requests that a tenant may have made to receivers at once, pings and handshakes: nobody is to be flooded by us.
-const CALLS: Rate = Rate::new(limits::TENANT_CALLS_PER_MINUTE, 60);
+const CALLS: Rate = Rate::new(limits::TENANT_CALLS_PER_SECOND, 1);
 
 impl Tenants {
     /// Nobody has asked for anything yet.

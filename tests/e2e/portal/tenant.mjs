@@ -56,7 +56,7 @@ await story(async (newPage) => {
   await go(operator, "#/events");
   await operator.getByRole("link", { name: "contact.create" }).waitFor();
   await go(operator, "#/events/contact.create");
-  await sees(operator, "additionalProperties");
+  await sees(operator, '"required"');
   await go(operator, "#/unmatched");
   await sees(operator, "/v1/users/{id}/settings");
   await sees(operator, '"noun"');
