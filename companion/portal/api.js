@@ -7,6 +7,9 @@ const place = location.pathname.replace(/\/+$/, "").replace(/portal$/, "");
 export const isPublic = place.endsWith("/webhooks/");
 const base = isPublic ? place : `${place}v1/`;
 
+/** Where the companion's own public keys are. */
+export const keysAt = `${place}.well-known/jwks.json`;
+
 /** What the API said, as `application/problem+json` (RFC 9457) has it. */
 export class Problem extends Error {
   constructor(status, body) {

@@ -194,7 +194,8 @@ export function duration(ms) {
 /** How far away a time is; a time that is due is counted down. */
 function distance({ dateTime, dataset }) {
   const ms = Date.parse(dateTime) - clock.now();
-  if ("due" in dataset) return ms <= 0 ? "now" : `in ${duration(Math.ceil(ms / 1_000) * 1_000)}`;
+  // A receiver that fails is only probed, and caps and rates hold: what is due may have to wait.
+  if ("due" in dataset) return ms <= -5_000 ? "waits its turn" : ms <= 0 ? "now" : `in ${duration(Math.ceil(ms / 1_000) * 1_000)}`;
   const minutes = Math.round(-ms / 60_000);
   if (minutes < -1) return `in ${duration(ms)}`;
   if (minutes < 1) return "just now";

@@ -1,5 +1,6 @@
 // What to paste into a receiver, so that it believes nobody but us: with the libraries of Standard Webhooks.
 
+import { keysAt } from "./api.js";
 import { block, code, copyable, h, heading, radios } from "./dom.js";
 
 /** Language, how to get the library, a receiver that verifies. */
@@ -135,6 +136,6 @@ export function view() {
         "after anything else we try again."),
       h("li", null, "While a secret is rotated, deliveries bear two signatures, and either secret verifies."),
       h("li", null, "With ", code("signing: ed25519"), " there is no secret: the public keys are at ",
-        code("/.well-known/jwks.json"), ".")),
+        code(keysAt), ".")),
   ];
 }

@@ -30,6 +30,7 @@ pub(crate) async fn stay_up(screen: &Screen, parts: &Parts, run: &RunDirectory) 
     screen.line(&format!("  subscribe  curl {admin} {body} \\"));
     screen.line("               '{\"target_url\": \"http://127.0.0.1:9000/yours\", \"events\": [\"*\"]}' \\");
     screen.line(&format!("               http://{own}/v1/subscriptions"));
+    screen.line(&format!("  watch      http://{own}/portal#token={}", companion::ADMIN_TOKEN));
     screen.line(&format!("  logs       {}", run.path().display()));
     screen.heading("Deliveries, as they arrive (Ctrl-C ends it)");
     tokio::try_join!(follow(screen, &parts.steady, true), follow(screen, &parts.flaky, false))?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -152,7 +152,7 @@ pub(super) async fn require_tenant(
 /// instance. An `authorization` no page can send that was not given it.
 fn check_origin(request: &Request) -> Result<(), Problem> {
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
+    let site = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
     let foreign = matches!(site, Some(b"cross-site" | b"same-site"));
     match foreign && !looks && !request.headers().contains_key(AUTHORIZATION) {
         true => Err(Problem::new(StatusCode::FORBIDDEN, "another site's page may not change anything here")),
