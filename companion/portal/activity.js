@@ -36,15 +36,20 @@ export async function view({ query, signal }) {
 /** The drawings of what fits the filter, with the choice of a range; a table for each of `groups` besides. */
 export function panel(filter, signal, groups, known = new Map()) {
   const place = h("div", { "aria-live": "polite" });
+  let chosen = new AbortController();
   const show = async (ms) => {
+    chosen.abort();
+    chosen = new AbortController();
+    const current = AbortSignal.any([signal, chosen.signal]);
     place.replaceChildren(loading("statistics"));
     const [from, to] = [clock.now() - ms, clock.now()].map((at) => new Date(at).toISOString());
-    const read = (group) => optional("statistics", { ...filter, from, to, group }, signal);
+    const read = (group) => optional("statistics", { ...filter, from, to, group }, current);
     try {
       const answers = await Promise.all((groups.length ? groups : [""]).map(read));
+      if (current.aborted) return;
       place.replaceChildren(...(answers[0] ? drawn(answers, groups, known) : [unavailable()]));
     } catch (problem) {
-      if (!signal.aborted) place.replaceChildren(trouble(problem, () => show(ms)));
+      if (!current.aborted) place.replaceChildren(trouble(problem, () => show(ms)));
     }
   };
   show(RANGES[1][0]);

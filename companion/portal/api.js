@@ -62,7 +62,8 @@ export const onExpired = { call: () => {} };
 /** Asks the API; gives the answer's JSON, its `etag` beside it where there is one. */
 export async function ask(method, path, { body, etag, signal, query } = {}) {
   const params = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value));
-  const headers = { authorization: stored() ?? "", accept: "application/json" };
+  const credential = stored() ?? "";
+  const headers = { authorization: credential, accept: "application/json" };
   if (body !== undefined) headers["content-type"] = method === "PATCH" ? "application/merge-patch+json"
     : "application/json";
   if (etag) headers["if-match"] = etag;
@@ -79,7 +80,8 @@ export async function ask(method, path, { body, etag, signal, query } = {}) {
   if (date) clock.ahead = Math.abs(date - Date.now()) > 2_000 ? date - Date.now() : 0;
   const isJson = /json/.test(answer.headers.get("content-type") ?? "");
   const json = isJson ? await answer.json().catch(() => null) : null;
-  if (answer.status === 401) onExpired.call();
+  // An answer to somebody who has signed out since says nothing of who is here now.
+  if (answer.status === 401 && credential === (stored() ?? "")) onExpired.call();
   if (!answer.ok) throw new Problem(answer.status, json);
   if (json && answer.headers.get("etag")) Object.defineProperty(json, "etag",
     { value: answer.headers.get("etag") });

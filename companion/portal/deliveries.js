@@ -7,6 +7,8 @@ import { act, announce, badge, block, choice, code, countdown, count, div, durat
 import { named, names } from "./subscriptions.js";
 
 const STATUSES = ["pending", "delivered", "exhausted", "cancelled"];
+/** Rows that are kept before the list begins anew with what is newest. */
+const MOST_ROWS = 500;
 const HEADS = ["Event", "Subscription", "Status", "Attempts", "Next try", "Made"];
 
 export async function list({ query, signal }) {
@@ -20,13 +22,19 @@ export async function list({ query, signal }) {
   const show = async () => {
     chosen.abort();
     chosen = new AbortController();
+    const current = AbortSignal.any([signal, chosen.signal]);
     place.replaceChildren(loading("deliveries"));
-    place.replaceChildren(...await following(filter, AbortSignal.any([signal, chosen.signal]), live, known));
+    try {
+      const content = await following(filter, current, live, known);
+      if (!current.aborted) place.replaceChildren(...content);
+    } catch (problem) {
+      if (!current.aborted) place.replaceChildren(trouble(problem, show));
+    }
   };
   const choose = (name) => (value) => {
     filter[name] = value;
     keepInAddress("deliveries", filter);
-    show().catch((problem) => place.replaceChildren(trouble(problem, show)));
+    show();
   };
   await show();
   return [
@@ -74,6 +82,13 @@ export async function following(filter, signal, live, known, limit = 25) {
   };
   const newer = async () => {
     const { data, next_cursor } = await page();
+    // More has come than a page holds, or more is here than anybody looks through: it begins anew.
+    const isGap = rows.size > 0 && next_cursor && !data.some((delivery) => rows.has(delivery.id));
+    if (isGap || rows.size > MOST_ROWS) {
+      for (const { line } of rows.values()) line.remove();
+      rows.clear();
+      cursor = next_cursor;
+    }
     // What no longer has the status that is asked for has left the newest page.
     const last = next_cursor ? data.at(-1).id : "";
     const there = new Set(data.map((delivery) => delivery.id));

@@ -40,7 +40,8 @@ export async function list({ query, signal }) {
   const from = new Date(clock.now() - 86_400_000).toISOString();
   const [found, statistics, failures] = await Promise.all([
     pages("subscriptions", { tenant }, signal),
-    optional("statistics", { group: "subscription", from }, signal),
+    // Without them the list is worth having too.
+    optional("statistics", { group: "subscription", from, step: "1h" }, signal).catch(() => null),
     get("deliveries", { status: "exhausted", limit: 100 }, signal),
   ]);
   const rates = statistics && new Map((statistics.groups ?? []).map((group) => [group.key, group]));
@@ -228,8 +229,8 @@ function follow(replay, place, signal) {
   const show = ({ state, progress: { looked_at, total, made } }) => {
     bar.max = Math.max(total, 1);
     bar.value = state === "done" ? bar.max : looked_at;
-    text.textContent = `${STATES[state]}: looked at ${count(looked_at)} of ${count(total)} events, `
-      + `${count(made)} ${made === 1 ? "delivery" : "deliveries"} begun.`;
+    const way = isOperator() ? `looked at ${count(looked_at)} of ${count(total)} events` : `${looked_at} % of the way`;
+    text.textContent = `${STATES[state]}: ${way}, ${count(made)} ${made === 1 ? "delivery" : "deliveries"} begun.`;
     if (state === "running") return;
     stop.remove();
     ended.abort();

@@ -127,7 +127,7 @@ export function view() {
       "and a library checks that."),
     radios("Language", LANGUAGES.map(([language]) => [language, language]), first, show), place,
     h("h2", null, "What to know"),
-    h("ul", { className: "prose" },
+    h("ul", { class: "prose" },
       h("li", null, code("WEBHOOK_SECRET"), " is the secret that was shown when the subscription was made."),
       h("li", null, "Verify the body byte for byte as it came, before anything parses it."),
       h("li", null, "Deliveries are made at least once: remember each ", code("webhook-id"),

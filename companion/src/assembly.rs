@@ -26,7 +26,6 @@ use crate::replica::{Replica, StoreClock};
 use crate::retention::Retention;
 use crate::sender::{Sender, Transport};
 use crate::store::{Note, Store, StoreError, redacted};
-use crate::target::Guard;
 use crate::timekeeper::Timekeeper;
 use crate::vault::Vault;
 use crate::worker::Worker;
@@ -237,7 +236,7 @@ async fn access(settings: &Settings, store: &dyn Store) -> anyhow::Result<Access
 async fn directory(settings: &Settings, store: &dyn Store) -> Result<Directory, StoreError> {
     let defaults =
         Defaults { retry: settings.retry_schedule.clone().unwrap_or_default(), base_url: base_url(settings) };
-    Directory::load(store, Guard::new(&settings.allow_targets), defaults).await
+    Directory::load(store, settings.guard(), defaults).await
 }
 
 /// The API's public base URL, without a slash at its end.

@@ -21,6 +21,7 @@ use crate::rate::Rate;
 use crate::retry::{self, Policy};
 use crate::sender;
 use crate::store;
+use crate::target::Guard;
 use crate::vault::{self, Vault};
 
 /// Settings of `gatehook serve`.
@@ -39,8 +40,8 @@ pub struct Settings {
     #[arg(long, env = "GATEHOOK_TENANT_HEADER", default_value = "x-gatehook-tenant")]
     pub tenant_header: HeaderName,
 
-    /// Token that the gateway shows in the header gatehook-gateway; needed where --public-listen is not loopback, because
-    /// whoever reaches it could else name any tenant
+    /// Token that the gateway shows in the header gatehook-gateway; needed with --public-listen, because whoever reaches that
+    /// could else name any tenant, our own deliveries among them
     #[arg(long, env = "GATEHOOK_GATEWAY_TOKEN", hide_env_values = true)]
     pub gateway_token: Option<Hidden>,
 
@@ -80,6 +81,10 @@ pub struct Settings {
     /// Private or local networks that may be targets all the same, such as 10.1.0.0/16,::1/128
     #[arg(long, env = "GATEHOOK_ALLOW_TARGETS", value_delimiter = ',')]
     pub allow_targets: Vec<IpNet>,
+
+    /// As --allow-targets, for subscriptions that have a tenant: networks that all tenants may have us call
+    #[arg(long, env = "GATEHOOK_TENANT_ALLOW_TARGETS", value_delimiter = ',')]
+    pub tenant_allow_targets: Vec<IpNet>,
 
     /// PEM file of certificates to trust beside the system's, for receivers behind a private certificate authority
     #[arg(long, env = "GATEHOOK_TRUST", value_name = "FILE")]
@@ -192,7 +197,7 @@ impl Settings {
             if self.role == Role::Worker {
                 bail!("--public-listen needs --role all or api");
             }
-            if !address.ip().is_loopback() && self.gateway_token.is_none() {
+            if self.gateway_token.is_none() {
                 bail!(
                     "--public-listen {address} needs --gateway-token: whoever reaches it could name any tenant"
                 );
@@ -208,6 +213,11 @@ impl Settings {
             Role::Worker => "--role worker",
         };
         bail!("{of_several} needs a store that several processes share: --store postgres://…");
+    }
+
+    /// What may be called.
+    pub fn guard(&self) -> Guard {
+        Guard::new(&self.allow_targets).with_tenants(&self.tenant_allow_targets)
     }
 
     /// The certificates of `--trust`.

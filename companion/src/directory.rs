@@ -268,8 +268,9 @@ impl Directory {
     ///
     /// # Errors
     /// Why it may not be called.
-    pub fn target(&self, target_url: &str) -> Result<Uri, Blocked> {
-        let url = self.guard.parse(target_url)?;
+    pub fn target(&self, subscription: &Subscription) -> Result<Uri, Blocked> {
+        let guard = self.guard.of(subscription.tenant.is_some());
+        let url = guard.parse(&subscription.target_url)?;
         url.as_str().parse().map_err(|error| Blocked(format!("not a URL that can be called: {error}")))
     }
 
@@ -277,7 +278,7 @@ impl Directory {
     pub fn put(&self, subscription: Subscription) {
         let patterns: Vec<Pattern> =
             subscription.events.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
-        let target = self.target(&subscription.target_url);
+        let target = self.target(&subscription);
         let hook = payload::hook(&subscription);
         // What is stored was read by the same rule before it was written.
         let own = subscription.options.retry.as_ref().and_then(|retry| Policy::parse(retry, "").ok());

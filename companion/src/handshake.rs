@@ -34,6 +34,8 @@ pub struct Question<'a> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// See [`Question::headers`].
     pub access: Option<Arc<Access>>,
+    /// Whether it is a tenant's.
+    pub of_tenant: bool,
     /// Fresh randomness.
     pub random: [u8; 24],
 }
@@ -43,7 +45,7 @@ pub struct Question<'a> {
 /// # Errors
 /// A sentence for the subscription's owner: what the receiver should have answered.
 pub async fn shake(sender: &Sender, question: Question<'_>, now: Timestamp) -> Result<Option<Rate>, String> {
-    let Question { handshake, target, origin, rate, headers, access, random } = question;
+    let Question { handshake, target, origin, rate, headers, access, of_tenant, random } = question;
     let mut request = Request::builder().uri(target).header(USER_AGENT, AGENT);
     let secret = URL_SAFE_NO_PAD.encode(random);
     let request = match handshake {
@@ -63,10 +65,11 @@ pub async fn shake(sender: &Sender, question: Question<'_>, now: Timestamp) -> R
     };
     let mut request = request.map_err(|error| format!("cannot be asked: {error}"))?;
     request.headers_mut().extend(headers);
-    let (status, answer) = sender.ask(request, access.as_deref(), now).await.map_err(|outcome| {
-        let why = outcome.error().map_or_else(|| outcome.word().replace('_', " "), str::to_owned);
-        format!("did not answer the handshake: {why}")
-    })?;
+    let (status, answer) =
+        sender.ask(request, access.as_deref(), of_tenant, now).await.map_err(|outcome| {
+            let why = outcome.error().map_or_else(|| outcome.word().replace('_', " "), str::to_owned);
+            format!("did not answer the handshake: {why}")
+        })?;
     if !status.is_success() {
         return Err(format!("answered the handshake with {}; 2xx was expected", status.as_u16()));
     }

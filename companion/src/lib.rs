@@ -72,7 +72,6 @@ use assembly::Companion;
 use clock::Clock;
 use config::{Role, Settings};
 use sender::Sender;
-use target::Guard;
 
 /// A companion at work.
 pub struct Running {
@@ -142,7 +141,7 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     settings.fit()?;
     let store = store::connect(&settings.store, settings.vault()?).await.context("--store")?;
-    let sender = Sender::trusting(Guard::new(&settings.allow_targets), &settings.roots()?)?;
+    let sender = Sender::trusting(settings.guard(), &settings.roots()?)?;
     let (stop, stopped) = watch::channel(false);
     let transport = Arc::new(sender.clone());
     let queue = queue::connect(&settings.queue).await.context("--queue")?;
@@ -151,11 +150,13 @@ pub async fn start(
     let address = listeners.operators.local_addr().context("the listener has no address")?;
     let public_address = listeners.tenants.as_ref().and_then(|listener| listener.local_addr().ok());
     let (api, mut tasks) = companion.run();
+    let count = 1 + usize::from(public_address.is_some());
     if let Some(listener) = listeners.tenants {
-        tasks.push(tokio::spawn(server::run(listener, api::of_tenants(api.clone()), stopped.clone())));
+        let router = api::of_tenants(api.clone());
+        tasks.push(tokio::spawn(server::run(listener, router, count, stopped.clone())));
     }
     let router = if settings.role == Role::Worker { api::of_worker(api) } else { api::router(api) };
-    tasks.push(tokio::spawn(server::run(listeners.operators, router, stopped)));
+    tasks.push(tokio::spawn(server::run(listeners.operators, router, count, stopped)));
     tracing::info!(%address, public_address = public_address.map(tracing::field::display), "listening");
     Ok(Running { address, public_address, stop, tasks })
 }

@@ -71,8 +71,15 @@ pub const SHORT_TEXT: usize = 1_000;
 /// Requests in a second that one tenant has us send to receivers at once, pings and handshakes: who tests by hand needs no
 /// more, and nobody floods another by way of us.
 pub const TENANT_CALLS_PER_SECOND: u32 = 5;
-/// Replays of one subscription that run at once for a tenant.
-pub const TENANT_REPLAYS: usize = 2;
+/// How old events may be whose data's change is told: a companion that was down over night tells it, an upgrade tells nothing
+/// of last month.
+pub const CATALOGUE_NEWS: Duration = Duration::from_secs(24 * 3600);
+/// Replays that run at once for a tenant: enough to put a bad day right, and few of those that run for all.
+pub const TENANT_REPLAYS: usize = 3;
+/// Requests of tenants that read at once, lists and charts: what they cost must not keep events from being taken.
+pub const TENANT_READS: usize = 3;
+/// Names looked up at once; a name server that does not answer keeps a thread for many seconds, and others need threads too.
+pub const LOOKUPS: usize = 128;
 /// Tenants whose requests are counted before those are forgotten who make none.
 pub const TENANTS_COUNTED: usize = 10_000;
 /// How long a link to the portal is good: a sitting.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use companion::Listeners;
 use companion::clock::{Clock, SystemClock};
-use companion::commands::{Backup, Check, Explain, Integrity, MigrateStore, Openapi};
+use companion::commands::{Backup, Check, Explain, Integrity, MigrateStore, Openapi, Verify};
 use companion::config::Settings;
 use companion::telemetry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,6 +34,8 @@ enum Command {
     Explain(Explain),
     /// Make a configuration of the filter, to review, from an API's OpenAPI description
     Openapi(Openapi),
+    /// Say whether a delivery is genuine, and if not, exactly why not
+    Verify(Verify),
     /// Copy the database of a companion, running or not, into a new file
     Backup(Backup),
     /// Check whether the database of a companion, running or not, holds together
@@ -50,6 +52,7 @@ async fn main() -> ExitCode {
         Command::Check(check) => check.run(&mut out),
         Command::Explain(explain) => explain.run(SystemClock.now(), &mut out),
         Command::Openapi(openapi) => openapi.run(&mut out, &mut err),
+        Command::Verify(verify) => verify.run(SystemClock.now(), &mut out),
         Command::Backup(backup) => backup.run(&mut out),
         Command::Integrity(integrity) => integrity.run(&mut out),
         Command::MigrateStore(migrate) => migrate.run(&mut out).await,

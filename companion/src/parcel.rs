@@ -51,6 +51,7 @@ pub fn parcel(
         traceparent,
         headers,
         access: entry.access.clone(),
+        of_tenant: entry.subscription.tenant.is_some(),
         body,
     })
 }

@@ -31,9 +31,10 @@ const ROOM: usize = 64;
 /// How often connections are looked for that have been silent for too long.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` turns true, then lets requests under way end, at most [`limits::DRAIN`].
-pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let (builder, most) = (Arc::new(builder()), most_connections());
+/// Serves until `stop` turns true, then lets requests under way end, at most [`limits::DRAIN`]. It is one of so many
+/// listeners, which have the same share of the connections.
+pub async fn run(listener: TcpListener, router: Router, listeners: usize, mut stop: watch::Receiver<bool>) {
+    let (builder, most) = (Arc::new(builder()), (most_connections() / listeners.max(1)).max(1));
     let places = Arc::new(Semaphore::new(most));
     let connections = Arc::new(Connections::default());
     let sweeping = tokio::spawn(sweep(connections.clone()));
@@ -57,7 +58,7 @@ pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receive
     }
 }
 
-/// A quarter of the file descriptors at most: the others are for deliveries.
+/// A quarter of the file descriptors at most, for all listeners: the others are for deliveries.
 fn most_connections() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
     descriptors.map_or(limits::CONNECTIONS, |most| limits::CONNECTIONS.min(most / 4).max(1))

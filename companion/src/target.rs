@@ -14,6 +14,7 @@ use std::{fmt, io};
 use async_trait::async_trait;
 use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::{Host, Url};
 
@@ -62,6 +63,8 @@ static SPECIAL_NETS: LazyLock<Vec<IpNet>> =
 #[derive(Clone, Debug)]
 pub struct Guard {
     allowed: Arc<[IpNet]>,
+    /// As `allowed`, for tenants.
+    of_tenants: Arc<[IpNet]>,
     resolver: Arc<dyn Resolver>,
 }
 
@@ -77,12 +80,26 @@ pub trait Resolver: fmt::Debug + Send + Sync {
 
 /// The resolver of the system: its hosts file, its name servers.
 #[derive(Debug)]
-pub struct SystemResolver;
+pub struct SystemResolver(Arc<Semaphore>);
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(limits::LOOKUPS)))
+    }
+}
 
 #[async_trait]
 impl Resolver for SystemResolver {
     async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+        let place = self.0.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let name = name.to_owned();
+        // A thread that waits for a name server cannot be stopped: its place is taken until it ends, however long we wait.
+        let lookup = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let found = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), 0))?;
+            Ok(found.map(|address| address.ip()).collect())
+        });
+        lookup.await.map_err(io::Error::other)?
     }
 }
 
@@ -100,12 +117,27 @@ impl Default for Guard {
 impl Guard {
     /// `allowed` lists ranges that may be called although they are special (`--allow-targets`).
     pub fn new(allowed: &[IpNet]) -> Self {
-        Self::resolving(allowed, Arc::new(SystemResolver))
+        Self::resolving(allowed, Arc::new(SystemResolver::default()))
     }
 
     /// As [`Guard::new`], with names resolved by `resolver`.
     pub fn resolving(allowed: &[IpNet], resolver: Arc<dyn Resolver>) -> Self {
-        Self { allowed: allowed.into(), resolver }
+        Self { allowed: allowed.into(), of_tenants: allowed.into(), resolver }
+    }
+
+    /// The same guard, which allows tenants' subscriptions these ranges instead (`--tenant-allow-targets`).
+    #[must_use]
+    pub fn with_tenants(self, allowed: &[IpNet]) -> Self {
+        Self { of_tenants: allowed.into(), ..self }
+    }
+
+    /// The guard of a tenant's subscriptions, or of those that are nobody's but the operator's.
+    #[must_use]
+    pub fn of(&self, is_tenant: bool) -> Self {
+        match is_tenant {
+            false => self.clone(),
+            true => Self { allowed: self.of_tenants.clone(), ..self.clone() },
+        }
     }
 
     /// Reads a `target_url` and checks all that can be known without asking DNS.

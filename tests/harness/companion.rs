@@ -191,7 +191,7 @@ impl Companion {
         command.arg("serve");
         command.args(["--listen", &self.address.to_string()]);
         command.args(["--store", &self.store()]);
-        command.args(["--allow-targets", "127.0.0.0/8"]);
+        command.args(["--allow-targets", "127.0.0.0/8", "--tenant-allow-targets", "127.0.0.0/8"]);
         command.args(["--retry-schedule", &self.settings.retry_schedule]);
         command.args(&self.settings.arguments);
         // Secrets go by environment: arguments can be read by every user of the machine.

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::Api;
 use super::error::Problem;
 use crate::model::{Scope, Token};
-use crate::store::{AuditEntry, Store, StoreError};
+use crate::store::{AuditEntry, Store, StoreError, tenant_actor};
 
 /// SHA-256 of a bearer token; the token itself is kept nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ enum Who {
 impl Caller {
     /// A tenant.
     pub(super) fn of_tenant(name: String, until: Option<Timestamp>) -> Self {
-        Self { name: format!("tenant:{name}"), who: Who::Tenant { name, until } }
+        Self { name: tenant_actor(&name), who: Who::Tenant { name, until } }
     }
 
     /// The tenant that this caller is, and sees alone; none for an operator, who sees all.

@@ -49,7 +49,12 @@ pub(super) async fn list(
         tenant: caller.tenant().map(str::to_owned),
         // Ids sort by age: none that was made at this time or later sorts before this one.
         before: params.cursor.or(to.map(|to| DeliveryId::new(to, [0; 10]).0)),
-        limit: if params.event_type.is_some() { limits::PAGE_MAX } else { limit + 1 },
+        // A tenant's reading is put together of one of each of its subscriptions.
+        limit: match (&params.event_type, caller.tenant()) {
+            (None, _) => limit + 1,
+            (Some(_), None) => limits::PAGE_MAX,
+            (Some(_), Some(_)) => limits::PAGE_DEFAULT,
+        },
     };
     let (deliveries, next_cursor) = page(&api, query, (params.event_type.as_deref(), from), limit).await?;
     let data: Vec<Value> = deliveries.iter().map(representation).collect();
@@ -110,8 +115,8 @@ pub(super) async fn find(
         other => other.into(),
     })?;
     if caller.tenant().is_some() {
-        let of = found.0.subscription.0.clone();
-        subscriptions::find(api, caller, of).await.map_err(|_| none())?;
+        let of = found.0.subscription.clone();
+        subscriptions::find_owner(api, caller, of, "delivery").await?;
         if !caller.sees(found.0.event.tenant.as_deref()) {
             return Err(none());
         }

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn the_page_stays_small() {
         let bytes: usize = FILES.iter().chain([&PAGE]).map(|file| file.text.len()).sum();
-        assert!(bytes <= 82 << 10, "{bytes} bytes");
+        assert!(bytes <= 84 << 10, "{bytes} bytes");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) struct Representation {
 /// How far a replay has come.
 #[derive(Debug, Serialize)]
 struct Progress {
-    /// Events looked at.
+    /// Events looked at; for a tenant, hundredths of the way.
     looked_at: i64,
     /// Events to look at in all.
     total: i64,
@@ -113,11 +113,11 @@ async fn wanted(api: &Api, caller: &Caller, id: String) -> Result<SubscriptionId
     let id = SubscriptionId(id);
     let entry = api.entry(caller, &id).await?;
     if caller.tenant().is_some() {
-        let (subscription, status) = (Some(id.0.clone()), Some(ReplayStatus::Running));
+        let (tenant, status) = (caller.tenant().map(str::to_owned), Some(ReplayStatus::Running));
         let limit = limits::TENANT_REPLAYS;
-        let query = ReplayQuery { subscription, status, limit, ..ReplayQuery::default() };
+        let query = ReplayQuery { tenant, status, limit, ..ReplayQuery::default() };
         if api.store.replays(query).await?.len() == limit {
-            let detail = format!("{limit} replays of it are running already, which is all that are allowed");
+            let detail = format!("{limit} replays are running already, which is all that are allowed");
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
     }
@@ -177,7 +177,7 @@ async fn create(
     };
     api.replays.notify_one();
     let location = format!("{}/replays/{}", caller.base(), replay.id);
-    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(representation(replay))).into_response())
+    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(representation(caller, replay))).into_response())
 }
 
 fn range(kind: ReplayKind, mut members: Members) -> Result<ReplayRange, Vec<Fault>> {
@@ -251,7 +251,8 @@ pub(super) async fn list(
     };
     let mut replays = api.store.replays(query).await?;
     let next_cursor = cut(&mut replays, limit, |replay| replay.id.0.clone());
-    Ok(Json(Page { data: replays.into_iter().map(representation).collect(), next_cursor }))
+    let data = replays.into_iter().map(|replay| representation(&caller, replay)).collect();
+    Ok(Json(Page { data, next_cursor }))
 }
 
 /// One replay.
@@ -260,7 +261,7 @@ pub(super) async fn read(
     Extension(caller): Extension<Caller>,
     Id(id): Id,
 ) -> Result<Json<Representation>, Problem> {
-    Ok(Json(representation(find(&api, &caller, id).await?)))
+    Ok(Json(representation(&caller, find(&api, &caller, id).await?)))
 }
 
 /// A replay that the caller may see: of one of its subscriptions.
@@ -268,7 +269,7 @@ async fn find(api: &Api, caller: &Caller, id: String) -> Result<Replay, Problem>
     let replay = api.store.replay(&ReplayId(id)).await.map_err(named)?;
     if caller.tenant().is_some() {
         let of = replay.subscription.clone().ok_or_else(|| named(StoreError::NotFound))?;
-        subscriptions::find(api, caller, of.0).await.map_err(|_| named(StoreError::NotFound))?;
+        subscriptions::find_owner(api, caller, of, "replay").await?;
     }
     Ok(replay)
 }
@@ -282,7 +283,8 @@ pub(super) async fn cancel(
     find(&api, &caller, id.clone()).await?;
     let now = api.clock.now();
     let note = Note { audit: Some(caller.audit("replay.cancel", &id, None, now)), ..Note::default() };
-    Ok(Json(representation(api.store.cancel_replay(ReplayId(id), note, now).await.map_err(named)?)))
+    let replay = api.store.cancel_replay(ReplayId(id), note, now).await.map_err(named)?;
+    Ok(Json(representation(&caller, replay)))
 }
 
 fn named(error: StoreError) -> Problem {
@@ -292,12 +294,15 @@ fn named(error: StoreError) -> Problem {
     }
 }
 
-fn representation(replay: Replay) -> Representation {
-    let progress = Progress {
-        looked_at: (replay.position - replay.first + 1).max(0),
-        total: (replay.last - replay.first + 1).max(0),
-        made: replay.made,
+fn representation(caller: &Caller, replay: Replay) -> Representation {
+    let looked_at = (replay.position - replay.first + 1).max(0);
+    let total = (replay.last - replay.first + 1).max(0);
+    // A tenant is not told how many events others have: hundredths of the way.
+    let (looked_at, total) = match caller.tenant() {
+        None => (looked_at, total),
+        Some(_) => (looked_at.saturating_mul(100) / total.max(1), 100),
     };
+    let progress = Progress { looked_at, total, made: replay.made };
     Representation {
         id: replay.id,
         kind: replay.kind,

@@ -168,7 +168,8 @@ pub(crate) fn idempotency(
         return Err(Problem::malformed("idempotency-key", allowed));
     };
     Ok(Some(Idempotency {
-        key: format!("{} {route} {text}", caller.name),
+        // A name may hold blanks, so its length says where it ends.
+        key: format!("{} {} {route} {text}", caller.name.len(), caller.name),
         request: Sha256::digest(body).into(),
         resource: resource.to_owned(),
         at,

@@ -20,7 +20,7 @@ use crate::members::Fault;
 use crate::model::SubscriptionId;
 use crate::retry::duration;
 use crate::statistics::{Counts, HOUR_S, MINUTE_S, Percentiles, beginning, owner};
-use crate::store::{ChartQuery, Group, StoreError};
+use crate::store::{Chart, ChartQuery, Group, StoreError};
 
 const DAY_S: i64 = 24 * HOUR_S;
 
@@ -39,7 +39,7 @@ const STEPS_S: [i64; 10] = [
 ];
 
 /// Parameters of a chart.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChartParams {
     subscription: Option<String>,
@@ -101,23 +101,46 @@ pub(super) async fn chart(
     Extension(caller): Extension<Caller>,
     Params(params): Params<ChartParams>,
 ) -> Result<Json<Representation>, Problem> {
-    let Frame { from, to, step_s, group } = Frame::read(&params, api.clock.now()).map_err(unreadable)?;
-    let query = ChartQuery {
-        from,
-        to,
-        step_s,
-        subscriptions: seen(&api, caller.tenant(), params.subscription).await?,
-        owner: caller.tenant().map(|tenant| owner(Some(tenant))),
-        event_type: params.event_type,
-        group,
-        most_groups: limits::CHART_GROUPS,
-        most_rows: limits::CHART_ROWS,
-    };
-    let chart = api.store.statistics(query).await?.ok_or_else(|| {
+    let now = api.clock.now();
+    let mut frame = Frame::read(&params, now).map_err(unreadable)?;
+    let mut chart = read(&api, &caller, &params, frame).await?;
+    // Where there are too many minutes, hours are fewer rows of the same counts.
+    if chart.is_none() && params.step.is_none() && frame.step_s < HOUR_S {
+        frame = Frame::read(&ChartParams { step: Some("1h".to_owned()), ..params.clone() }, now)
+            .map_err(unreadable)?;
+        chart = read(&api, &caller, &params, frame).await?;
+    }
+    let chart = chart.ok_or_else(|| {
         let narrower =
             "more is counted there than a chart looks at: choose a later `from`, a subscription or a type";
         Problem::fields(vec![Fault::new("from", narrower)])
     })?;
+    Ok(Json(representation(chart, frame)))
+}
+
+/// What was counted; `None` where that is more than a chart looks at.
+async fn read(
+    api: &Api,
+    caller: &Caller,
+    params: &ChartParams,
+    Frame { from, to, step_s, group }: Frame,
+) -> Result<Option<Chart>, Problem> {
+    let query = ChartQuery {
+        from,
+        to,
+        step_s,
+        subscriptions: seen(api, caller.tenant(), params.subscription.clone()).await?,
+        owner: caller.tenant().map(|tenant| owner(Some(tenant))),
+        event_type: params.event_type.clone(),
+        group,
+        most_groups: limits::CHART_GROUPS,
+        most_rows: limits::CHART_ROWS,
+    };
+    Ok(api.store.statistics(query).await?)
+}
+
+/// A chart with every step of its range.
+fn representation(chart: Chart, Frame { from, to, step_s, group }: Frame) -> Representation {
     let mut counted = chart.steps.into_iter().peekable();
     let (mut data, mut at) = (Vec::new(), from);
     while at < to {
@@ -128,7 +151,7 @@ pub(super) async fn chart(
     }
     let groups = chart.groups.into_iter().map(|(key, counts)| Sum { key, shown: (&counts).into() });
     let groups = group.map(|_| groups.collect());
-    Ok(Json(Representation { from: from.to_string(), to: to.to_string(), step_s, data, groups }))
+    Representation { from: from.to_string(), to: to.to_string(), step_s, data, groups }
 }
 
 /// A problem that names all parameters at fault.

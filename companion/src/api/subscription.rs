@@ -273,13 +273,26 @@ fn metadata(members: &mut Members) -> Map<String, Value> {
 }
 
 impl Fields {
-    /// The same fields, kept to what a caller may write: a tenant's subscriptions are its own.
+    /// The same fields, kept to what a caller may write: a tenant's subscriptions are its own. Our own keys sign for all
+    /// receivers alike, so who could have them sign what it likes could speak to another's receiver in our name.
     pub(super) fn of(self, caller: &Caller) -> Result<Self, Problem> {
         let Some(own) = caller.tenant() else { return Ok(self) };
-        match self.tenant.as_deref().is_none_or(|named| named == own) {
-            true => Ok(Self { tenant: Some(own.to_owned()), ..self }),
-            false => Err(Problem::fields(vec![Fault::new("/tenant", "must be your own, or absent")])),
+        let mut faults = Vec::new();
+        if self.tenant.as_deref().is_some_and(|named| named != own) {
+            faults.push(Fault::new("/tenant", "must be your own, or absent"));
         }
+        if self.options.signing == Signing::Ed25519 {
+            faults.push(Fault::new("/signing", "must be hmac: ed25519 is the operator's to choose"));
+        }
+        match faults.is_empty() {
+            true => Ok(Self { tenant: Some(own.to_owned()), ..self }),
+            false => Err(Problem::fields(faults)),
+        }
+    }
+
+    /// Whether it is to be a tenant's.
+    pub(super) fn is_of_tenant(&self) -> bool {
+        self.tenant.is_some()
     }
 
     /// A new subscription of these fields; `key` signs where the caller brought no secret.

@@ -44,7 +44,7 @@ pub(super) async fn create(
     let body = read_body(&headers, body, limits::API_BODY).await?;
     let now = api.clock.now();
     let fields = subscription::read(&body, now)?.of(&caller)?;
-    vet(&api, &fields).await?;
+    vet(&api, &caller, &fields).await?;
     let mut subscription = fields.create(SubscriptionId::new(now, random_id_bytes()), new_key()?, now);
     shake_hands(&api, &caller, &mut subscription).await?;
     let id = subscription.id.as_str();
@@ -287,6 +287,20 @@ pub(super) async fn find(api: &Api, caller: &Caller, id: String) -> Result<Subsc
     if caller.sees(found.tenant.as_deref()) { Ok(found) } else { Err(named(StoreError::NotFound)) }
 }
 
+/// Whether the caller may see what belongs to a subscription; where not, there is no such thing.
+pub(super) async fn find_owner(
+    api: &Api,
+    caller: &Caller,
+    id: SubscriptionId,
+    what: &str,
+) -> Result<(), Problem> {
+    match api.store.subscription(&id).await {
+        Ok(found) if caller.sees(found.tenant.as_deref()) => Ok(()),
+        Ok(_) | Err(StoreError::NotFound) => Err(Problem::not_found(what)),
+        Err(other) => Err(other.into()),
+    }
+}
+
 fn named(error: StoreError) -> Problem {
     match error {
         StoreError::NotFound => Problem::not_found("subscription"),
@@ -294,11 +308,14 @@ fn named(error: StoreError) -> Problem {
     }
 }
 
-async fn vet(api: &Api, fields: &Fields) -> Result<(), Problem> {
-    let vetted = api.directory.guard().vet(&fields.target_url).await;
+/// Looks up where a subscription's requests would go; that too is a call that others have to answer.
+async fn vet(api: &Api, caller: &Caller, fields: &Fields) -> Result<(), Problem> {
+    api.tenants.admit_call(caller, api.clock.now())?;
+    let guard = api.directory.guard().of(fields.is_of_tenant());
+    let vetted = guard.vet(&fields.target_url).await;
     vetted.map_err(|blocked| Problem::fields(vec![Fault::new("/target_url", blocked.to_string())]))?;
     if let Some(token_url) = fields.credentials.token_url() {
-        let vetted = api.directory.guard().vet(token_url).await;
+        let vetted = guard.vet(token_url).await;
         vetted
             .map_err(|blocked| Problem::fields(vec![Fault::new("/auth/token_url", blocked.to_string())]))?;
     }
@@ -308,7 +325,7 @@ async fn vet(api: &Api, fields: &Fields) -> Result<(), Problem> {
 /// Asks the receiver of a subscription that is on whether it wants deliveries; takes over the rate that it allows where that
 /// is less than the subscription's own.
 async fn shake_hands(api: &Api, caller: &Caller, subscription: &mut Subscription) -> Result<(), Problem> {
-    let options = &mut subscription.options;
+    let options = &subscription.options;
     if subscription.status == SubscriptionStatus::Off || options.handshake == Handshake::None {
         return Ok(());
     }
@@ -319,20 +336,18 @@ async fn shake_hands(api: &Api, caller: &Caller, subscription: &mut Subscription
     let rate = options.rate_limit.as_deref().and_then(|rate| rate.parse::<Rate>().ok());
     let question = Question {
         handshake: options.handshake,
-        target: api
-            .directory
-            .target(&subscription.target_url)
-            .map_err(|blocked| fault(blocked.to_string()))?,
+        target: api.directory.target(subscription).map_err(|blocked| fault(blocked.to_string()))?,
         origin: &api.origin,
         rate,
         headers: subscription.credentials.headers(),
         access: Access::of(&subscription.id, subscription.revision, &subscription.credentials),
+        of_tenant: subscription.tenant.is_some(),
         random,
     };
     let granted = handshake::shake(&api.sender, question, api.clock.now()).await.map_err(fault)?;
     let is_less = |granted: &Rate| rate.is_none_or(|own| granted.per_second() < own.per_second());
     if let Some(granted) = granted.filter(is_less) {
-        options.rate_limit = Some(granted.to_string());
+        subscription.options.rate_limit = Some(granted.to_string());
     }
     Ok(())
 }
@@ -343,8 +358,9 @@ async fn change(
     current: &Subscription,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    if fields.target_url != current.target_url || fields.credentials != current.credentials {
-        vet(api, &fields).await?;
+    let is_moved = fields.is_of_tenant() && current.tenant.is_none();
+    if is_moved || fields.target_url != current.target_url || fields.credentials != current.credentials {
+        vet(api, caller, &fields).await?;
     }
     let now = api.clock.now();
     let mut next = fields.change(current, now);

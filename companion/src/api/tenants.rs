@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use super::access::{Caller, TokenHash};
 use super::error::Problem;
@@ -39,6 +40,8 @@ pub struct Tenants {
     pub rate: Rate,
     /// Links that operators made.
     pub links: Links,
+    /// Room for those that read.
+    reads: Semaphore,
     buckets: Mutex<HashMap<String, Buckets>>,
 }
 
@@ -60,7 +63,8 @@ impl Tenants {
         rate: Rate,
         links: Links,
     ) -> Self {
-        Self { header, gateway, subscriptions, rate, links, buckets: Mutex::default() }
+        let reads = Semaphore::new(limits::TENANT_READS);
+        Self { header, gateway, subscriptions, rate, links, reads, buckets: Mutex::default() }
     }
 
     /// Counts a request of a tenant, unless it makes too many.
@@ -141,20 +145,30 @@ pub(super) async fn require_tenant(
     });
     match admitted {
         Ok(caller) => {
+            let looks = matches!(*request.method(), Method::GET | Method::HEAD);
             request.extensions_mut().insert(caller);
+            // It is given back when the answer is there. Nobody ever closes it.
+            let _room = if looks { api.tenants.reads.acquire().await.ok() } else { None };
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Refuses a change that another site's page had a browser make with what the browser sends by itself, cookies for
-/// instance. An `authorization` no page can send that was not given it.
+/// Refuses a change that another site's page had a browser make with what the browser sends by itself: cookies, which some
+/// gateways turn into an `authorization`, and passwords that it knows. A bearer token or a link no page can send that was not
+/// given it.
 fn check_origin(request: &Request) -> Result<(), Problem> {
     let looks = matches!(*request.method(), Method::GET | Method::HEAD);
     let site = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
     let foreign = matches!(site, Some(b"cross-site" | b"same-site"));
-    match foreign && !looks && !request.headers().contains_key(AUTHORIZATION) {
+    let headers = request.headers();
+    let is_bearer = |value: &HeaderValue| {
+        value.as_bytes().get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"bearer "))
+    };
+    let by_hand = link(headers).is_some()
+        || headers.get(AUTHORIZATION).is_some_and(is_bearer) && !headers.contains_key(COOKIE);
+    match foreign && !looks && !by_hand {
         true => Err(Problem::new(StatusCode::FORBIDDEN, "another site's page may not change anything here")),
         false => Ok(()),
     }

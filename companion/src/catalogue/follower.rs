@@ -19,6 +19,7 @@ use crate::directory::Directory;
 use crate::feed::Watch;
 use crate::limits;
 use crate::news;
+use crate::retry::later;
 use crate::store::{Note, Round, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -97,7 +98,10 @@ impl Follower {
         }
         let (learnt, changes) = lesson.finish();
         let now = self.clock.now();
-        let note = self.note(&changes, now);
+        // What an upgrade finds in the past is learnt, and news to nobody.
+        let is_recent =
+            ahead.passed.last().is_some_and(|last| later(last.accepted_at, limits::CATALOGUE_NEWS) > now);
+        let note = if is_recent { self.note(&changes, now) } else { Note::default() };
         let wanted_by = note.wanted_by();
         let keep = (limits::CATALOGUE_TYPES, limits::CATALOGUE_OF_TENANTS);
         self.store.learn(Round { place: ahead.place, position, learnt, keep }, note, now).await?;

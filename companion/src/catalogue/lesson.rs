@@ -43,19 +43,21 @@ fn keys(event_type: &str, tenant: Option<&str>) -> impl Iterator<Item = TypeKey>
 pub fn choose(passed: &[Passed]) -> Vec<i64> {
     let (mut chosen, mut bytes) = (Vec::new(), 0);
     let mut counts: HashMap<(&str, Option<&str>), usize> = HashMap::new();
-    for event in passed.iter().rev().filter(|event| is_traffic(&event.event_type)) {
-        let Some(size) = event.size.filter(|size| *size <= limits::CATALOGUE_DATA) else { continue };
-        let count = counts.entry((&event.event_type, event.tenant.as_deref())).or_default();
-        if *count == limits::CATALOGUE_LOOKED || bytes + size > limits::CATALOGUE_BYTES {
-            continue;
-        }
-        (*count, bytes) = (*count + 1, bytes + size);
-        chosen.push(event.seq);
-        if chosen.len() == limits::CATALOGUE_LOOKED_ALL {
-            break;
+    let newest = || passed.iter().rev().filter(|event| is_traffic(&event.event_type));
+    // One of each first, so that nothing rare is left out for what is not.
+    for most in [1, limits::CATALOGUE_LOOKED] {
+        for event in newest() {
+            let Some(size) = event.size.filter(|size| *size <= limits::CATALOGUE_DATA) else { continue };
+            let count = counts.entry((&event.event_type, event.tenant.as_deref())).or_default();
+            let is_enough = *count >= most || bytes + size > limits::CATALOGUE_BYTES;
+            if is_enough || chosen.len() == limits::CATALOGUE_LOOKED_ALL || chosen.contains(&event.seq) {
+                continue;
+            }
+            (*count, bytes) = (*count + 1, bytes + size);
+            chosen.push(event.seq);
         }
     }
-    chosen.reverse();
+    chosen.sort_unstable();
     chosen
 }
 

@@ -15,6 +15,7 @@ pub mod integrity;
 pub mod migrate_store;
 pub mod openapi;
 pub(crate) mod rehearsal;
+pub mod verify;
 
 pub use backup::Backup;
 pub use check::Check;
@@ -22,6 +23,7 @@ pub use explain::Explain;
 pub use integrity::Integrity;
 pub use migrate_store::MigrateStore;
 pub use openapi::Openapi;
+pub use verify::Verify;
 
 /// What a shell is told of a command that did its work: success if what it looked at holds.
 fn exit_code(holds: bool) -> ExitCode {

@@ -29,8 +29,8 @@ const RESERVED: &[&str] = &[
     "upgrade",
 ];
 
-/// Beginnings of names that belong to proxies, to Standard Webhooks and to CloudEvents.
-const RESERVED_PREFIXES: &[&str] = &["proxy-", "webhook-", "ce-"];
+/// Beginnings of names that belong to proxies, to Standard Webhooks, to CloudEvents and to us.
+const RESERVED_PREFIXES: &[&str] = &["proxy-", "webhook-", "ce-", "gatehook-", "x-gatehook-"];
 
 /// Headers of one subscription: `{"x-api-key": "…"}`. Names are in lower case, values count as secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -38,6 +38,14 @@ pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("Gatehook/", env
 /// Sends deliveries; clones share their connections.
 #[derive(Clone)]
 pub struct Sender {
+    operators: Side,
+    /// Apart, for what operators may call is not open to tenants, nor are the connections to it.
+    tenants: Side,
+}
+
+/// Connections, and where they may go.
+#[derive(Clone)]
+struct Side {
     pool: Arc<Pool>,
     guard: Guard,
 }
@@ -75,6 +83,8 @@ pub struct Parcel {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What must be done to be let in, where headers do not suffice.
     pub access: Option<Arc<Access>>,
+    /// Whether it is a tenant's, which may call less.
+    pub of_tenant: bool,
 }
 
 /// How the deliveries of one subscription, of one revision, are let in by its receiver: a token that has to be fetched,
@@ -128,6 +138,7 @@ impl Parcel {
             body,
             headers: Vec::new(),
             access: None,
+            of_tenant: false,
         }
     }
 }
@@ -146,21 +157,29 @@ impl Sender {
     /// # Errors
     /// Where TLS cannot be set up.
     pub fn trusting(guard: Guard, roots: &[CertificateDer<'static>]) -> anyhow::Result<Self> {
-        let pool = Pool::new(guard.clone(), tls::roots(roots), limits::KEPT_CONNECTIONS)?;
-        Ok(Self { pool: Arc::new(pool), guard })
+        let roots = tls::roots(roots);
+        let side = |guard: Guard| {
+            let pool = Pool::new(guard.clone(), roots.clone(), limits::KEPT_CONNECTIONS / 2)?;
+            anyhow::Ok(Side { pool: Arc::new(pool), guard })
+        };
+        Ok(Self { operators: side(guard.of(false))?, tenants: side(guard.of(true))? })
+    }
+
+    fn side(&self, of_tenant: bool) -> &Side {
+        if of_tenant { &self.tenants } else { &self.operators }
     }
 
     /// See [`Transport::send`].
     pub async fn send(&self, parcel: Parcel, now: Timestamp) -> (Outcome, Bytes) {
         let deadline = Instant::now() + limits::ATTEMPT;
-        let access = parcel.access.clone();
+        let (access, side) = (parcel.access.clone(), self.side(parcel.of_tenant));
         let request = match request(parcel) {
             Ok(request) => request,
             Err(error) => {
                 return (Outcome::Blocked(format!("cannot be written as a request: {error}")), Bytes::new());
             }
         };
-        match self.exchange(request, access.as_deref(), now, deadline).await {
+        match side.exchange(request, access.as_deref(), now, deadline).await {
             Err(outcome) => (outcome, Bytes::new()),
             Ok(response) => (answered(&response, now), first_bytes(response, deadline).await),
         }
@@ -174,15 +193,18 @@ impl Sender {
         &self,
         request: Request<Full<Bytes>>,
         access: Option<&Access>,
+        of_tenant: bool,
         now: Timestamp,
     ) -> Result<(StatusCode, HeaderMap), Outcome> {
         let deadline = Instant::now() + limits::ATTEMPT;
-        let response = self.exchange(request, access, now, deadline).await?;
+        let response = self.side(of_tenant).exchange(request, access, now, deadline).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         first_bytes(response, deadline).await;
         Ok((status, headers))
     }
+}
 
+impl Side {
     async fn exchange(
         &self,
         request: Request<Full<Bytes>>,

@@ -10,6 +10,35 @@ use jiff::Timestamp;
 
 use super::{Note, StoreError};
 use crate::model::SubscriptionId;
+use crate::statistics::owner;
+
+/// Under what a tenant's name stands beside its events.
+#[derive(Debug)]
+pub(super) struct Traces {
+    /// Who did something, in the audit log.
+    pub(super) actor: String,
+    /// Whom a link was made for, in the audit log.
+    pub(super) detail: String,
+    /// What the keys of its requests begin with.
+    pub(super) keys: String,
+    /// Whose attempts were counted.
+    pub(super) owner: i64,
+}
+
+impl Traces {
+    /// Those of a tenant.
+    pub(super) fn of(tenant: &str) -> Self {
+        let actor = tenant_actor(tenant);
+        // A string always serializes.
+        let detail = serde_json::to_string(tenant).unwrap_or_default();
+        Self { keys: format!("{} {actor} ", actor.len()), actor, detail, owner: owner(Some(tenant)) }
+    }
+}
+
+/// What the audit log calls a tenant.
+pub fn tenant_actor(tenant: &str) -> String {
+    format!("tenant:{tenant}")
+}
 
 /// What is to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]

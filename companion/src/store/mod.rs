@@ -33,7 +33,8 @@ mod types;
 pub use catalogue::{
     Ahead, Catalogue, EventType, FollowedPlace, Learnt, Passed, Round, TypeKey, TypePatch, TypeQuery,
 };
-pub use housekeeping::{Erased, Erasure, Housekeeping};
+use housekeeping::Traces;
+pub use housekeeping::{Erased, Erasure, Housekeeping, tenant_actor};
 pub use sharing::{Sharing, Signal};
 pub use statistics::{Chart, ChartQuery, Charts, Group};
 pub use types::*;

@@ -5,6 +5,7 @@ mod explain;
 mod housekeeping;
 mod openapi;
 mod serve;
+mod verify;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

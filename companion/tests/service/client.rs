@@ -88,8 +88,11 @@ impl Companion {
         let store = format!("sqlite:{}", folder.join("service.db").display());
         let flags = ["gatehook", "--store", &store, "--admin-token", "admin", "--ingest-token", "ingest"];
         let more = ["--allow-targets", "127.0.0.0/8", "--retry-schedule", "0s,10ms,10ms"];
+        let is_said = last.contains(&"--tenant-allow-targets");
+        let of_tenants: &[&str] = if is_said { &[] } else { &["--tenant-allow-targets", "127.0.0.0/8"] };
         let settings =
-            Program::parse_from(flags.into_iter().chain(more).chain(last.iter().copied())).settings;
+            Program::parse_from(flags.into_iter().chain(more).chain(of_tenants.iter().chain(last).copied()))
+                .settings;
         let (clock, since): (Arc<dyn Clock>, _) = (Arc::new(clock), Instant::now());
         let running = loop {
             let operators = TcpListener::bind("127.0.0.1:0").await.unwrap();

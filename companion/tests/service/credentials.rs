@@ -71,6 +71,7 @@ impl Subscriber {
             },
             headers: self.credentials.headers(),
             access: self.access.clone(),
+            of_tenant: false,
         };
         self.sender.send(parcel, now).await.0
     }

@@ -296,19 +296,58 @@ async fn a_tenant_floods_no_receiver_by_way_of_pings() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_two_replays_of_a_subscription_at_once() {
+async fn a_tenant_has_three_replays_at_once() {
     let Two { companion, receiver, .. } = Two::start().await;
     accept(&companion, "8", "acme").await;
     accept(&companion, "9", "acme").await;
     let late = subscribe(&companion, "acme", &receiver.url).await;
     let replay = format!("/webhooks/subscriptions/{late}/replay");
     let mut statuses = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         statuses.push(companion.tenant("acme", "POST", &replay, r#"{"rate":"1/h"}"#).await.status);
     }
-    assert_eq!(statuses, [202, 202, 409]);
+    assert_eq!(statuses, [202, 202, 202, 409]);
     let operators = format!("/v1/subscriptions/{late}/replay");
     assert_eq!(companion.admin("POST", &operators, "").await.status, 202);
+}
+
+#[tokio::test]
+async fn what_operators_may_call_is_not_open_to_tenants() {
+    let companion = Companion::start_with_flags(&["--tenant-allow-targets", "10.0.0.0/8"]).await;
+    let receiver = Receiver::start(&[200]).await;
+    let body =
+        |url: &str, tenant: Value| json!({"target_url": url, "events": ["*"], "tenant": tenant}).to_string();
+    let refused = companion
+        .tenant("acme", "POST", "/webhooks/subscriptions", &body(&receiver.url, json!("acme")))
+        .await;
+    assert_eq!((refused.status, refused.faults()), (422, vec!["/target_url"]));
+    // Nor by a name, nor by way of an operator who gives it away.
+    let named = receiver.url.replace("127.0.0.1", "localhost");
+    let refused =
+        companion.tenant("acme", "POST", "/webhooks/subscriptions", &body(&named, json!("acme"))).await;
+    assert_eq!((refused.status, refused.faults()), (422, vec!["/target_url"]));
+    let own = companion.admin("POST", "/v1/subscriptions", &body(&receiver.url, json!(null))).await.json;
+    let path = format!("/v1/subscriptions/{}", own["id"].as_str().unwrap());
+    assert_eq!(companion.admin("PATCH", &path, r#"{"tenant":"acme"}"#).await.faults(), ["/target_url"]);
+    let pinged = companion.admin("POST", &format!("{path}/ping"), "").await.json;
+    assert_eq!(pinged["outcome"], "delivered");
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_say_in_what_our_own_keys_sign() {
+    let Two { companion, receiver, acme, .. } = Two::start().await;
+    let body = json!({"target_url": receiver.url, "events": ["*"], "signing": "ed25519"}).to_string();
+    let refused = companion.tenant("acme", "POST", "/webhooks/subscriptions", &body).await;
+    assert_eq!((refused.status, refused.faults()), (422, vec!["/signing"]));
+    let path = format!("/webhooks/subscriptions/{acme}");
+    let refused = companion.tenant("acme", "PATCH", &path, r#"{"signing":"ed25519"}"#).await;
+    assert_eq!(refused.faults(), ["/signing"]);
+    // Where an operator has chosen it, the tenant does not write what is signed.
+    let chosen =
+        companion.admin("PATCH", &format!("/v1/subscriptions/{acme}"), r#"{"signing":"ed25519"}"#).await;
+    assert_eq!(chosen.status, 200);
+    let template = r#"{"format":"template","template":"{\"type\":{{ type | tojson }}}"}"#;
+    assert_eq!(companion.tenant("acme", "PATCH", &path, template).await.faults(), ["/signing"]);
 }
 
 #[tokio::test]
@@ -364,7 +403,11 @@ async fn another_sites_page_changes_nothing_by_a_cookie() {
     assert_eq!(status(&[("sec-fetch-site", "cross-site")]).await, 403);
     assert_eq!(status(&[("sec-fetch-site", "same-site")]).await, 403);
     assert_eq!(status(&[("sec-fetch-site", "same-origin")]).await, 200);
-    assert_eq!(status(&[("sec-fetch-site", "cross-site"), ("authorization", "Bearer jwt")]).await, 200);
+    let foreign = ("sec-fetch-site", "cross-site");
+    assert_eq!(status(&[foreign, ("authorization", "Bearer jwt")]).await, 200);
+    // A gateway may have made it of a cookie, a browser of a password that it knows.
+    assert_eq!(status(&[foreign, ("authorization", "Bearer jwt"), ("cookie", "session=1")]).await, 403);
+    assert_eq!(status(&[foreign, ("authorization", "Basic eDp5")]).await, 403);
 }
 
 #[tokio::test]

@@ -247,3 +247,32 @@ async fn an_erasure_is_noted() {
         assert_eq!(bench.store.audit(None, 9).await.unwrap()[0].entry, entry);
     }
 }
+
+#[tokio::test]
+async fn nothing_beside_its_events_names_an_erased_tenant() {
+    for bench in Bench::all().await {
+        for (number, name) in ["acme \\ co", "acme"].into_iter().enumerate() {
+            let actor = tenant_actor(name);
+            let line = |action: &str, detail: Option<String>| AuditEntry {
+                at: at(1),
+                actor: actor.clone(),
+                action: action.into(),
+                resource: "r".into(),
+                detail,
+            };
+            let key = format!("{} {actor} /v1/subscriptions k", actor.len());
+            let asked = Idempotency { key, request: [1; 32], resource: "r".into(), at: at(1) };
+            let note = Note { audit: Some(line("a", None)), idempotency: Some(asked), ..Note::default() };
+            let made = subscription(&format!("sub_{number}"));
+            bench.store.create_subscription(made, note).await.unwrap();
+            let link = line("portal-link.create", Some(serde_json::to_string(name).unwrap()));
+            bench.store.write_note(Note { audit: Some(link), ..Note::default() }).await.unwrap();
+        }
+        erase(&bench, tenant("acme \\ co"), 9).await;
+        let lines = bench.store.audit(None, 9).await.unwrap();
+        let named = lines.iter().filter(|line| format!("{line:?}").contains("co\"")).count();
+        assert_eq!((lines.len(), named), (4, 0), "{lines:?}");
+        let others = lines.iter().filter(|line| line.entry.actor == "tenant:acme").count();
+        assert_eq!(others, 2, "another one's stay");
+    }
+}

@@ -16,10 +16,10 @@ use serde::Deserialize;
 
 use super::order::{self, WAITING};
 use super::transaction::{execute, rows};
-use super::{audit, catalogue, events, micros, prune, rows_of, statistics, subscriptions};
+use super::{audit, catalogue, events, micros, nul, prune, rows_of, statistics, subscriptions};
 use crate::limits;
 use crate::model::{ReplayRange, SubscriptionId};
-use crate::store::{Erased, Erasure, Note, StoreError};
+use crate::store::{Erased, Erasure, Note, StoreError, Traces};
 
 /// Columns that say whether an event is to be erased, for [`matches`]; `e` is the table's name in the query. Data of others
 /// than our own events is not read.
@@ -85,8 +85,23 @@ pub(super) async fn begin(
         execute(transaction, "DELETE FROM replays WHERE id = ANY($1)", &[&ids]).await?;
     }
     forget_learnt(transaction, what).await?;
+    if let Erasure::Tenant(tenant) = what {
+        forget_traces(transaction, tenant).await?;
+    }
     audit::note(transaction, note, audit::at(note)).await?;
     Ok(events::lock_places(transaction).await?.last_event)
+}
+
+/// Takes a tenant's name out of what it leaves beside its events: the audit log, keys of its requests, counts of charts.
+async fn forget_traces(transaction: &Transaction<'_>, tenant: &str) -> Result<(), StoreError> {
+    let Traces { actor, detail, keys, owner } = Traces::of(tenant);
+    let (actor, detail, keys) = (nul::escaped(&actor), nul::escaped(&detail), nul::escaped(&keys));
+    execute(transaction, "UPDATE audit SET actor = 'tenant' WHERE actor = $1", &[&actor]).await?;
+    let links = "UPDATE audit SET detail = NULL WHERE action = 'portal-link.create' AND detail = $1";
+    execute(transaction, links, &[&detail]).await?;
+    execute(transaction, "DELETE FROM idempotency WHERE starts_with(key, $1)", &[&keys]).await?;
+    execute(transaction, "DELETE FROM statistics WHERE owner = $1", &[&owner]).await?;
+    Ok(())
 }
 
 /// Looks at the next events, up to [`limits::ERASE_WINDOW`], until `limit` of them or [`limits::ERASE_BYTES`] match.

@@ -16,7 +16,7 @@ use super::deliveries::WAITING;
 use super::{audit, catalogue, micros, statistics};
 use crate::limits;
 use crate::model::SubscriptionId;
-use crate::store::{Erased, Erasure, Note, StoreError};
+use crate::store::{Erased, Erasure, Note, StoreError, Traces};
 
 /// How long one try of the checkpoint waits for readers, during which the writer waits too.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
@@ -57,6 +57,9 @@ pub(super) fn begin(connection: &Connection, what: &Erasure, note: &Note) -> Res
         overwriting(connection, || Ok(connection.execute(replays, [subject])?))?;
     }
     forget_learnt(connection, what)?;
+    if let Erasure::Tenant(tenant) = what {
+        overwriting(connection, || forget_traces(connection, tenant))?;
+    }
     audit::note(connection, note, audit::at(note))?;
     Ok(connection.query_row("SELECT COALESCE(MAX(seq), 0) FROM events", [], |row| row.get(0))?)
 }
@@ -129,6 +132,19 @@ pub(super) fn erase(
         forget_learnt(connection, what)?;
     }
     Ok(erased)
+}
+
+/// Takes a tenant's name out of what it leaves beside its events: the audit log, keys of its requests, counts of charts.
+fn forget_traces(connection: &Connection, tenant: &str) -> Result<(), StoreError> {
+    let Traces { actor, detail, keys, owner } = Traces::of(tenant);
+    connection.execute("UPDATE audit SET actor = 'tenant' WHERE actor = ?1", [actor])?;
+    connection.execute(
+        "UPDATE audit SET detail = NULL WHERE action = 'portal-link.create' AND detail = ?1",
+        [detail],
+    )?;
+    connection.execute("DELETE FROM idempotency WHERE substr(key, 1, length(?1)) = ?1", [keys])?;
+    connection.execute("DELETE FROM statistics WHERE owner = ?1", [owner])?;
+    Ok(())
 }
 
 /// Forgets what the catalogue has learnt of a tenant's events. Of a subject it keeps nothing.
