@@ -162,7 +162,8 @@ impl Sender {
             let pool = Pool::new(guard.clone(), roots.clone(), limits::KEPT_CONNECTIONS / 2)?;
             anyhow::Ok(Side { pool: Arc::new(pool), guard })
         };
-        Ok(Self { operators: side(guard.of(false))?, tenants: side(guard.of(true))? })
+        let tenants = side(guard.of(true))?;
+        Ok(Self { operators: side(guard)?, tenants })
     }
 
     fn side(&self, of_tenant: bool) -> &Side {
