@@ -1,8 +1,8 @@
 //! Where a file holds configurations of the filter: it is one, or it is an Envoy or Istio file with some inside.
 //!
 //! Envoy nests a wasm filter in many ways (matchers, composites, typed structs, xDS resources), so what is looked for is
-//! the shape alone: an object with `vm_config`, or a WasmPlugin. It is ours if its name, root, VM or module says
-//! `gatehook`. Nothing is judged here; the filter's own parser does that.
+//! the shape alone: an object with `vm_config`, or a resource of a mesh that bears plugins. It is ours if its name, root, VM
+//! or module says `gatehook`. Nothing is judged here; the filter's own parser does that.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -77,8 +77,9 @@ impl Search {
                     self.wasm_filter(value, at);
                     return;
                 }
-                if fields.get("kind").is_some_and(|kind| kind == "WasmPlugin") {
-                    self.wasm_plugin(value, at);
+                let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
+                if let Some((plugins, field)) = plugins(value, kind) {
+                    self.resource(value, kind, &plugins, field, at);
                     return;
                 }
                 for (key, field) in fields {
@@ -112,22 +113,21 @@ impl Search {
         }
     }
 
-    /// Istio's resource; its `pluginConfig` is the configuration as an object.
-    fn wasm_plugin(&mut self, plugin: &Value, at: &str) {
-        let name = plugin.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("without a name");
-        let bearer = format!("WasmPlugin {name}");
-        let of_spec = |field: &str| plugin.get("spec").and_then(|spec| spec.get(field));
-        let marks = [
-            Some(name),
-            of_spec("url").and_then(Value::as_str),
-            of_spec("pluginName").and_then(Value::as_str),
-        ];
-        if !marks.into_iter().flatten().any(is_ours) {
-            self.foreign.push(format!("{at}: {bearer}"));
-            return;
+    /// A resource that bears configurations as objects, in a field of each plugin.
+    fn resource(&mut self, resource: &Value, kind: &str, plugins: &[String], field: &str, at: &str) {
+        let name = resource.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("without a name");
+        let bearer = format!("{kind} {name}");
+        for below in plugins {
+            let plugin = resource.pointer(below).unwrap_or(&Value::Null);
+            let texts = ["url", "pluginName", "name", "rootID"].map(|mark| plugin.get(mark));
+            let marks = texts.into_iter().flatten().filter_map(Value::as_str).chain([name]);
+            if !marks.into_iter().any(is_ours) && !plugin.get("code").is_some_and(mentions_us) {
+                self.foreign.push(format!("{at}: {bearer}"));
+                continue;
+            }
+            let json = plugin.get(field).map_or_else(Vec::new, |value| value.to_string().into_bytes());
+            self.add(format!("{at}{below}/{field}"), bearer.clone(), json);
         }
-        let json = of_spec("pluginConfig").map_or_else(Vec::new, |value| value.to_string().into_bytes());
-        self.add(format!("{at}/spec/pluginConfig"), bearer, json);
     }
 
     fn add(&mut self, at: String, bearer: String, json: Vec<u8>) {
@@ -142,6 +142,21 @@ impl Found {
     fn alone(bytes: &[u8]) -> Self {
         let bearer = "filter configuration".to_owned();
         Self { at: String::new(), bearer, json: bytes.to_vec(), repeats: 0 }
+    }
+}
+
+/// Where a resource of Istio or Envoy Gateway has its wasm plugins, as JSON pointers, and which of their fields is the
+/// configuration; nothing for other kinds.
+fn plugins(resource: &Value, kind: &str) -> Option<(Vec<String>, &'static str)> {
+    let wasm = resource.pointer("/spec/wasm");
+    match kind {
+        "WasmPlugin" => Some((vec!["/spec".to_owned()], "pluginConfig")),
+        "TrafficExtension" => Some((wasm.iter().map(|_| "/spec/wasm".to_owned()).collect(), "pluginConfig")),
+        "EnvoyExtensionPolicy" => {
+            let count = wasm.and_then(Value::as_array).map_or(0, Vec::len);
+            Some(((0..count).map(|index| format!("/spec/wasm/{index}")).collect(), "config"))
+        }
+        _ => None,
     }
 }
 
@@ -257,6 +272,23 @@ mod tests {
         assert_eq!(search.found[0].at, "/1/spec/pluginConfig");
         assert_eq!(search.found[0].json, br#"{"tense":"past"}"#);
         assert_eq!(search.foreign, ["/2: WasmPlugin other"]);
+    }
+
+    #[test]
+    fn its_successor_and_envoy_gateways_policy_are_read_like_a_plugin() {
+        for (text, at) in [
+            (include_str!("../../../envoy/istio/wasmplugin.yaml"), "/spec/pluginConfig"),
+            (include_str!("../../../envoy/istio/trafficextension.yaml"), "/spec/wasm/pluginConfig"),
+            (include_str!("../../../envoy/gateway/extension.yaml"), "/spec/wasm/0/config"),
+        ] {
+            let found = places(text);
+            assert!(
+                found.len() == 1 && found[0].0 == at && found[0].1.contains("\"companion\""),
+                "{found:?}"
+            );
+        }
+        let lua = "kind: TrafficExtension\nmetadata: {name: gatehook}\nspec: {lua: {inlineCode: x}}\n";
+        assert_eq!(Search::of(lua.as_bytes()).faults.len(), 1);
     }
 
     #[test]
