@@ -37,6 +37,7 @@ pub mod gateway;
 pub mod issuer;
 pub mod kinto;
 pub mod load;
+pub mod mesh;
 pub mod recorder;
 pub mod report;
 pub mod sample;

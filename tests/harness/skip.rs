@@ -1,11 +1,12 @@
 //! What happens to a test whose server cannot be had: it fails in CI and says so loudly elsewhere.
 //!
-//! Only [`Unavailable`] leads to a skip. Everything else that goes wrong is a failure everywhere.
+//! Only [`Unavailable`] leads to a skip. Everything else that goes wrong is a failure everywhere. What no clone of the repository
+//! can bring is skipped in CI as well, by [`announce`].
 
 use std::fmt;
 use std::io::Write as _;
 
-use anyhow::{Error, Result};
+use anyhow::Result;
 
 /// Something outside this repository is missing: no network for Envoy's first fetch, no Node.js.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub fn or_skip<T>(result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) if error.downcast_ref::<Unavailable>().is_some() && !in_ci() => {
-            announce(&error);
+            announce(error);
             None
         }
         Err(error) => panic!("{error:#}"),
@@ -45,8 +46,9 @@ fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
-fn announce(error: &Error) {
+/// Says that a test did not look at something, and why.
+pub fn announce(reason: impl fmt::Display) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // Written past libtest's capture, because a skip nobody sees is a hole in the suite.
-    let _ = writeln!(std::io::stderr().lock(), "SKIPPED: {test}: {error:#}");
+    let _ = writeln!(std::io::stderr().lock(), "SKIPPED: {test}: {reason:#}");
 }
