@@ -15,6 +15,7 @@ mod hostcalls;
 mod identity;
 mod latency;
 mod memory;
+mod mesh;
 mod names;
 mod oldest;
 mod outage;

@@ -248,6 +248,12 @@ impl Gateway {
         &self.admin
     }
 
+    /// Where Envoy's admin interface listens.
+    pub fn admin_address(&self) -> Result<SocketAddr> {
+        let written = fs::read_to_string(self.directory.join("admin"))?;
+        written.trim().parse().context("Envoy names no address of its admin interface")
+    }
+
     /// The sum of a metric over its labels, as Prometheus would read it; one that does not exist is an error.
     pub async fn metric(&self, name: &str) -> Result<u64> {
         let text = self.admin.get("/stats/prometheus").send().await?.expect(200)?.body;

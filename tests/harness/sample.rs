@@ -130,6 +130,28 @@ impl Sample {
         })
     }
 
+    /// Puts another HTTP filter in the place of the one with this name.
+    pub fn replace_http_filter(&mut self, name: &str, filter: &Value) -> Result<()> {
+        let mut found = 0;
+        self.change("http_filters", |filters| {
+            for own in filters.as_array_mut().into_iter().flatten().filter(|own| own["name"] == name) {
+                *own = filter.clone();
+                found += 1;
+            }
+        })?;
+        ensure!(found > 0, "envoy.yaml has no filter {name}");
+        Ok(())
+    }
+
+    /// Gives a cluster that no route leads to another name.
+    pub fn rename_cluster(&mut self, name: &str, new: &str) -> Result<()> {
+        let clusters = self.0["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
+        let own = clusters.iter_mut().find(|own| own["name"] == name).context("no such cluster")?;
+        own["name"] = new.into();
+        own["load_assignment"]["cluster_name"] = new.into();
+        Ok(())
+    }
+
     /// Lets connections be upgraded to WebSocket.
     pub fn allow_websockets(&mut self) -> Result<()> {
         let mut found = 0;
