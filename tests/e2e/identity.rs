@@ -17,7 +17,7 @@ use crate::world::tell;
 const KEY: &[u8] = b"a key of thirty-two bytes, really";
 
 /// A token with these claims (RFC 7519), signed with HS256.
-fn token(claims: &Value) -> Result<String> {
+pub(crate) fn token(claims: &Value) -> Result<String> {
     let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT", "kid": "k"})), part(claims));
     let mut mac = Hmac::<Sha256>::new_from_slice(KEY).context("a key of any length will do")?;
@@ -25,12 +25,16 @@ fn token(claims: &Value) -> Result<String> {
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())))
 }
 
+/// The key of those tokens, as a JWK set.
+pub(crate) fn keys() -> Value {
+    json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": URL_SAFE_NO_PAD.encode(KEY)}]})
+}
+
 /// Envoy's jwt_authn, which lets requests without a token pass and leaves the claims under this key.
 fn jwt_authn(payload: &str) -> Value {
-    let key = json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": URL_SAFE_NO_PAD.encode(KEY)}]});
     let provider = json!({
         "issuer": "issuer", "payload_in_metadata": payload,
-        "local_jwks": {"inline_string": key.to_string()},
+        "local_jwks": {"inline_string": keys().to_string()},
     });
     let any = json!({"requirements": [{"provider_name": "own"}, {"allow_missing": {}}]});
     json!({

@@ -13,6 +13,7 @@ use harness::{Companion, Gateway, Receiver, Recorder, Upstream, wait, wasm};
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::identity::{keys, token};
 use crate::world::{World, create, numbers, store, tell};
 
 /// A gateway with this filter in place of the sample's, which knows the companion under this name.
@@ -102,6 +103,47 @@ async fn the_envoy_filter_for_mode_hold_holds() {
         world.gateway.metric_becomes("gatehook_handed_over", 2).await
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_whom_the_verified_token_names_and_nobody_else() {
+    tell(tenants).await;
+}
+
+async fn tenants(run: &Arc<RunDirectory>) -> Result<()> {
+    let authentication = mesh::resource("istio/jwt.yaml", "RequestAuthentication")?;
+    let authn = mesh::of_request_authentication(&authentication, &keys())?;
+    let extension = Extension::of_plugin(&mesh::resource("istio/wasmplugin.yaml", "WasmPlugin")?)?;
+    let extension = extension.fetched(&wasm::module()?)?;
+    let (filter, cluster) = (of_plugin(run, &extension)?, extension.cluster()?);
+    let upstream = Upstream::start(store).await?;
+    let recorder = Recorder::start().await?;
+    let gateway = Gateway::before(upstream.address(), recorder.address())
+        .change(move |sample| {
+            sample.rename_cluster("gatehook", &cluster)?;
+            sample.replace_http_filter("gatehook", &filter)?;
+            sample.first_http_filter(&authn)
+        })
+        .start(run)
+        .await?;
+    let rule = &authentication["spec"]["jwtRules"][0];
+    let claims = json!({"iss": rule["issuer"], "aud": rule["audiences"][0], "sub": "ada", "tenant": "acme"});
+    let bearer = format!("Bearer {}", token(&claims)?);
+    // Whatever callers say, with a token or without one, the header bears what the token says or is not there.
+    for (authorization, tenant) in [(Some(&bearer), Some("acme")), (None, None)] {
+        let call = gateway.caller().post("/v1/contacts").json(&json!({"id": "7"}));
+        let mut call = call.header("x-gatehook-tenant", "blue");
+        if let Some(bearer) = authorization {
+            call = call.header("authorization", bearer);
+        }
+        call.send().await?.expect(201)?;
+        let seen = upstream.seen().pop().context("the API saw nothing")?;
+        ensure!(seen.header("x-gatehook-tenant") == tenant.map(str::as_bytes), "another tenant: {seen:?}");
+    }
+    let events = recorder.accepted_at_least(2, wait::PATIENCE).await?;
+    ensure!(events[0]["tenant"] == "acme" && events[0]["actor"] == "ada", "{events:?}");
+    ensure!(events[1].get("tenant").is_none(), "{events:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
 //! What control planes make of the manifests in `envoy/`, as data for the real Envoy.
 //!
 //! No control plane runs here. Istio's part follows the source of istiod (`buildWasmPluginConfigCommon` and `buildVMConfig` in
-//! `pilot/pkg/model/extensions.go`, `toEnvoyHTTPExtensionFilter` in `pilot/pkg/networking/core/extension/extensionfilter.go`) and of its agent
-//! (`pkg/wasm/convert.go`) as of istio/istio c996103, of 2026, after 1.29; Envoy Gateway's follows `internal/xds/translator/wasm.go` as of
-//! envoyproxy/gateway 06a1fd2. Two things differ: Envoy reads an extension from a file instead of asking the control plane, and the
-//! module is the one just built instead of one out of an image.
+//! `pilot/pkg/model/extensions.go`, `toEnvoyHTTPExtensionFilter` in `pilot/pkg/networking/core/extension/extensionfilter.go`)
+//! and of its agent (`pkg/wasm/convert.go`) about istio/istio c996103, which is between 1.29 and 1.30; Envoy Gateway's follows
+//! `internal/xds/translator/wasm.go` as of envoyproxy/gateway 06a1fd2. Two things differ: Envoy reads an extension from a file
+//! instead of asking the control plane, and the module is the one just built instead of one out of an image.
 
 use std::fs;
 use std::path::Path;
@@ -31,10 +31,9 @@ pub fn documents(text: &str) -> Result<Vec<Value>> {
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-/// The resource of this kind in a file of `envoy/`, with the ingest token in its place.
+/// The resource of this kind in a file of `envoy/`, with the ingest token where there is a place for it.
 pub fn resource(file: &str, kind: &str) -> Result<Value> {
     let text = fs::read_to_string(workspace::root().join("envoy").join(file)).context(file.to_owned())?;
-    ensure!(text.contains(PLACEHOLDER), "{file} has no place for a token");
     let found = documents(&text.replace(PLACEHOLDER, companion::INGEST_TOKEN))?;
     let own = found.into_iter().find(|document| document["kind"] == kind);
     own.with_context(|| format!("{file} has no {kind}"))
@@ -154,6 +153,31 @@ pub fn inserted(resource: &Value, file: &Path) -> Result<Value> {
         *discovery = source(file);
     }
     Ok(filter)
+}
+
+/// The filter that istiod makes of a RequestAuthentication (`convertToEnvoyJwtConfig` in
+/// `pilot/pkg/security/authn/policy_applier.go`), with these keys in place of those to be fetched. A request without a token
+/// passes: to refuse it is another resource's part.
+pub fn of_request_authentication(resource: &Value, keys: &Value) -> Result<Value> {
+    let rule = &resource["spec"]["jwtRules"][0];
+    let headers = rule["outputClaimToHeaders"].as_array().context("no claims go to headers")?;
+    let headers = headers.iter().map(|own| json!({"header_name": own["header"], "claim_name": own["claim"]}));
+    let provider = json!({
+        "issuer": rule["issuer"],
+        "audiences": rule["audiences"],
+        "forward": rule["forwardOriginalToken"],
+        "claim_to_headers": headers.collect::<Vec<_>>(),
+        "payload_in_metadata": "payload",
+        "normalize_payload_in_metadata": {"space_delimited_claims": ["permission", "scope"]},
+        "local_jwks": {"inline_string": keys.to_string()},
+    });
+    let any = json!({"requirements": [{"provider_name": "origins-0"}, {"allow_missing": {}}]});
+    let config = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"origins-0": provider},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"requires_any": any}}],
+    });
+    Ok(json!({"name": "envoy.filters.http.jwt_authn", "typed_config": config}))
 }
 
 /// The filter that Envoy Gateway makes of an EnvoyExtensionPolicy: off, until a route turns it on by its name.

@@ -1,7 +1,7 @@
 //! What happens to a test whose server cannot be had: it fails in CI and says so loudly elsewhere.
 //!
-//! Only [`Unavailable`] leads to a skip. Everything else that goes wrong is a failure everywhere. What no clone of the repository
-//! can bring is skipped in CI as well, by [`announce`].
+//! Only [`Unavailable`] leads to a skip. Everything else that goes wrong is a failure everywhere. What no clone of the
+//! repository can bring is skipped in CI as well, by [`announce`].
 
 use std::fmt;
 use std::io::Write as _;
