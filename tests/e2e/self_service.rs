@@ -72,7 +72,7 @@ impl World {
     pub(crate) async fn link(&self, tenant: &str) -> Result<String> {
         let wanted = json!({"tenant": tenant});
         let made = self.companion.admin().post("/v1/portal-links").json(&wanted).send().await?;
-        Ok(made.expect(201)?.json()?["url"].as_str().context("no url")?.to_owned())
+        Ok(made.expect(200)?.json()?["url"].as_str().context("no url")?.to_owned())
     }
 
     /// Writes what the automatic rule leaves out, and waits until the companion has been told.

@@ -6,8 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
 use serde::Serialize;
 
 use super::Api;
@@ -22,7 +21,7 @@ use crate::store::Note;
 
 /// A link as the API shows it, this once.
 #[derive(Debug, Serialize)]
-struct Representation {
+pub(super) struct Representation {
     /// Where the portal is, with the link in the part that browsers send to nobody.
     url: String,
     tenant: String,
@@ -35,7 +34,7 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Json<Representation>, Problem> {
     let body = read_body(&headers, body, limits::API_BODY).await?;
     let mut members = Members::new("", object(&body)?);
     let tenant = members.text("tenant", limits::SHORT_TEXT).unwrap_or_default();
@@ -55,7 +54,7 @@ pub(super) async fn create(
     let base = api.base_url.as_deref().unwrap_or_default();
     let url = format!("{base}/webhooks/portal#link={}", api.tenants.links.seal(&link, nonce));
     let made = Representation { url, tenant: link.tenant, expires_at: link.expires_at.to_string() };
-    Ok((StatusCode::CREATED, Json(made)).into_response())
+    Ok(Json(made))
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {

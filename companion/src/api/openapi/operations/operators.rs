@@ -87,7 +87,7 @@ pub(super) const ALL: &[Operation] = &[
         summary: "Makes a link by which a tenant's people get into the portal; nothing of it is kept.",
         who: Admin,
         body: json("PortalLinkFields"),
-        answer: (201, "PortalLink"),
+        answer: (200, "PortalLink"),
         ..BLANK
     },
     Operation {
