@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::companion::{INGEST_TOKEN, Settings};
 use harness::http::Client;
+use harness::skip::Unavailable;
 use harness::workspace::RunDirectory;
 use harness::{Companion, Gateway, Postgres, Receiver, Sqs, Upstream, amqp, wait};
 use hyper::Method;
@@ -140,4 +141,28 @@ async fn tokens_and_keys_that_one_process_makes_are_those_of_all() {
         Ok(())
     })
     .await;
+}
+
+/// What `cargo faults` says of the faults whose name contains this, each tried a few times.
+async fn faults(part: &str) -> Result<()> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_faults"));
+    let output = command.args(["--quick", "--only", part]).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    if let Some((_, reason)) = said.split_once("not on this machine: ") {
+        return Err(Unavailable::new(reason.lines().next().unwrap_or_default()).into());
+    }
+    ensure!(output.status.success(), "a promise was broken:\n{said}");
+    ensure!(said.contains(part), "there is no fault called {part}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_where_a_replica_is_killed_or_paused_or_its_server_restarts() {
+    tell(async |_| faults("replica").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_where_the_queue_is_out_of_reach() {
+    tell(async |_| faults("RabbitMQ").await).await;
 }
