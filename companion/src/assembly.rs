@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Access, Api, Links, Tenants, TokenHash};
+use crate::api::{self, Access, Api, Tenants, TokenHash};
 use crate::bookkeeper::Bookkeeper;
 use crate::catalogue::follower::Follower;
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::disk::Disk;
 use crate::feed::Feed;
 use crate::keys::SigningKeys;
 use crate::limits;
+use crate::links::Links;
 use crate::queue::Queue;
 use crate::replayer::Replayer;
 use crate::replica::{Replica, StoreClock};

@@ -32,7 +32,6 @@ use access::{Caller, require_admin, require_ingest};
 use error::Problem;
 use tenants::{require_gateway, require_tenant};
 
-pub use crate::links::Links;
 pub use access::{Access, TokenHash};
 pub use subscription::rehearse as rehearse_subscription;
 pub use tenants::Tenants;

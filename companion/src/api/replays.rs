@@ -9,14 +9,13 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
-use super::request::{Id, Params, cut, idempotency, object, page_limit, read_body, word};
+use super::request::{Id, Params, cut, idempotency, object, page_limit, read_body, timestamp, word};
 use super::subscription::patterns;
 use super::subscriptions;
 use crate::clock::random_id_bytes;
@@ -181,12 +180,9 @@ async fn create(
 }
 
 fn range(kind: ReplayKind, mut members: Members) -> Result<ReplayRange, Vec<Fault>> {
-    let time = |text: &str| {
-        text.parse::<Timestamp>().map_err(|_| "must be an RFC 3339 timestamp, such as 2026-01-31T12:00:00Z")
-    };
     let range = ReplayRange {
-        since: members.read("since", time),
-        until: members.read("until", time),
+        since: members.read("since", timestamp),
+        until: members.read("until", timestamp),
         events: events(&mut members),
         subject: members.text("subject", limits::EVENT_URI),
         status: match kind {

@@ -17,7 +17,7 @@ use super::Api;
 use super::access::Caller;
 use super::error::Problem;
 use crate::limits;
-use crate::store::Idempotency;
+use crate::store::{Idempotency, keys_of};
 
 /// Query parameters; an unknown or malformed one is a problem that names it.
 pub(crate) struct Params<T>(pub(crate) T);
@@ -127,10 +127,14 @@ pub(crate) fn word<T>(
     }
 }
 
+/// Reads a time, or says what one looks like.
+pub(crate) fn timestamp(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse().map_err(|_| "must be an RFC 3339 timestamp, such as 2026-01-31T12:00:00Z")
+}
+
 /// Reads an optional time.
 pub(crate) fn time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
-    let wrong = |_| Problem::malformed(field, "must be an RFC 3339 timestamp, such as 2026-01-31T12:00:00Z");
-    text.map(|text| text.parse().map_err(wrong)).transpose()
+    text.map(|text| timestamp(text).map_err(|detail| Problem::malformed(field, detail))).transpose()
 }
 
 /// The entity tag of a revision (RFC 9110 §8.8.3).
@@ -168,8 +172,7 @@ pub(crate) fn idempotency(
         return Err(Problem::malformed("idempotency-key", allowed));
     };
     Ok(Some(Idempotency {
-        // A name may hold blanks, so its length says where it ends.
-        key: format!("{} {} {route} {text}", caller.name.len(), caller.name),
+        key: format!("{}{route} {text}", keys_of(&caller.name)),
         request: Sha256::digest(body).into(),
         resource: resource.to_owned(),
         at,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Api;
 use super::access::Caller;
 use super::error::Problem;
-use super::request::Params;
+use super::request::{Params, timestamp};
 use crate::limits;
 use crate::members::Fault;
 use crate::model::SubscriptionId;
@@ -39,7 +39,7 @@ const STEPS_S: [i64; 10] = [
 ];
 
 /// Parameters of a chart.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChartParams {
     subscription: Option<String>,
@@ -101,13 +101,11 @@ pub(super) async fn chart(
     Extension(caller): Extension<Caller>,
     Params(params): Params<ChartParams>,
 ) -> Result<Json<Representation>, Problem> {
-    let now = api.clock.now();
-    let mut frame = Frame::read(&params, now).map_err(unreadable)?;
+    let mut frame = Frame::read(&params, api.clock.now()).map_err(unreadable)?;
     let mut chart = read(&api, &caller, &params, frame).await?;
     // Where there are too many minutes, hours are fewer rows of the same counts.
     if chart.is_none() && params.step.is_none() && frame.step_s < HOUR_S {
-        frame = Frame::read(&ChartParams { step: Some("1h".to_owned()), ..params.clone() }, now)
-            .map_err(unreadable)?;
+        frame = frame.in_hours();
         chart = read(&api, &caller, &params, frame).await?;
     }
     let chart = chart.ok_or_else(|| {
@@ -223,6 +221,11 @@ impl Frame {
         Ok(frame)
     }
 
+    /// The same range, or a little more, in steps of an hour.
+    fn in_hours(self) -> Self {
+        Self { from: beginning(self.from, HOUR_S), to: end(self.to, HOUR_S), step_s: HOUR_S, ..self }
+    }
+
     fn check(&self, is_beyond_minutes: bool) -> Result<(), Vec<Fault>> {
         let most = limits::CHART_STEPS_MOST;
         if self.steps() > most {
@@ -243,12 +246,8 @@ impl Frame {
 }
 
 fn time(field: &str, text: Option<&str>, faults: &mut Vec<Fault>) -> Option<Timestamp> {
-    let parsed = text?.parse();
-    if parsed.is_err() {
-        let detail = "must be an RFC 3339 timestamp, such as 2026-01-31T12:00:00Z";
-        faults.push(Fault::new(field, detail));
-    }
-    parsed.ok()
+    let read = timestamp(text?);
+    read.map_err(|detail| faults.push(Fault::new(field, detail))).ok()
 }
 
 /// A step in seconds.

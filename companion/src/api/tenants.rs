@@ -16,10 +16,11 @@ use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
+use super::Api;
 use super::access::{Caller, TokenHash};
 use super::error::Problem;
-use super::{Api, Links};
 use crate::limits;
+use crate::links::Links;
 use crate::rate::{Bucket, Rate};
 
 /// In it the gateway shows that it is the gateway.

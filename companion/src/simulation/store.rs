@@ -122,7 +122,6 @@ macro_rules! faulty {
 }
 
 faulty! { Store:
-    fn create_subscription(subscription: Subscription, note: Note) -> ();
     fn create_subscription_within(most: usize, subscription: Subscription, note: Note) -> ();
     fn update_subscription(subscription: Subscription, note: Note) -> ();
     fn turn_off(id: SubscriptionId, reason: &'static str, note: Note, now: Timestamp) -> Option<Subscription>;

@@ -31,8 +31,13 @@ impl Traces {
         let actor = tenant_actor(tenant);
         // A string always serializes.
         let detail = serde_json::to_string(tenant).unwrap_or_default();
-        Self { keys: format!("{} {actor} ", actor.len()), actor, detail, owner: owner(Some(tenant)) }
+        Self { keys: keys_of(&actor), actor, detail, owner: owner(Some(tenant)) }
     }
+}
+
+/// What the idempotency keys of a caller begin with. A name may hold blanks, so its length says where it ends.
+pub fn keys_of(caller: &str) -> String {
+    format!("{} {caller} ", caller.len())
 }
 
 /// What the audit log calls a tenant.

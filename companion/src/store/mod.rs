@@ -34,7 +34,7 @@ pub use catalogue::{
     Ahead, Catalogue, EventType, FollowedPlace, Learnt, Passed, Round, TypeKey, TypePatch, TypeQuery,
 };
 use housekeeping::Traces;
-pub use housekeeping::{Erased, Erasure, Housekeeping, tenant_actor};
+pub use housekeeping::{Erased, Erasure, Housekeeping, keys_of, tenant_actor};
 pub use sharing::{Sharing, Signal};
 pub use statistics::{Chart, ChartQuery, Charts, Group};
 pub use types::*;
@@ -80,7 +80,9 @@ const PASSED: &str = "exhausted; later events of its resource went on without it
 #[async_trait]
 pub trait Store: Housekeeping + Sharing + Charts + Catalogue {
     /// Adds a subscription. Durable when it returns.
-    async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError>;
+    async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
+        self.create_subscription_within(usize::MAX, subscription, note).await
+    }
     /// As [`Store::create_subscription`], where its tenant has fewer than `most` of them; [`StoreError::Full`] where it has
     /// not, whoever else makes one at the same time.
     async fn create_subscription_within(

@@ -183,11 +183,13 @@ pub(super) async fn page(
         Some(_) => "d.event_seq IN (SELECT seq FROM events WHERE id = $2)",
         None => "$2::text IS NULL",
     };
-    // Only a text that names it is answered from the index of those that failed.
     let by_status = match query.status {
-        Some(DeliveryStatus::Exhausted) => "d.status = 'exhausted'",
-        Some(DeliveryStatus::Cancelled) => "d.status = 'cancelled'",
-        _ => "($4::text IS NULL OR d.status = $4)",
+        None => "$4::text IS NULL",
+        // The index of those that failed has to be named to be used.
+        Some(DeliveryStatus::Exhausted | DeliveryStatus::Cancelled) => {
+            "d.status = $4 AND d.status IN ('exhausted', 'cancelled')"
+        }
+        Some(_) => "d.status = $4",
     };
     // The one that the page before ended with may have been forgotten meanwhile; ids tell about as much as the order.
     let by_age = match query.before {
@@ -199,7 +201,7 @@ pub(super) async fn page(
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE {by_subscription} AND {by_event} \
-         AND {by_age} AND {by_status} AND ($4::text IS NULL OR $4 <> '') ORDER BY d.key DESC LIMIT $5"
+         AND {by_age} AND {by_status} ORDER BY d.key DESC LIMIT $5"
     );
     // A tenant's page is put together of a page of each of its subscriptions: among the deliveries of all tenants its own may
     // be far apart.

@@ -110,10 +110,6 @@ pub(super) async fn connection(url: &str) -> anyhow::Result<Object> {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
-        self.create_subscription_within(usize::MAX, subscription, note).await
-    }
-
     async fn create_subscription_within(
         &self,
         most: usize,

@@ -284,11 +284,13 @@ fn keyed(connection: &Connection, query: &DeliveryQuery) -> Result<Vec<(i64, Del
         Some(_) => "d.event_seq IN (SELECT seq FROM events WHERE id = :event)",
         None => ":event IS NULL",
     };
-    // Only a text that names it is answered from the index of those that failed.
     let by_status = match query.status {
-        Some(DeliveryStatus::Exhausted) => "d.status = 'exhausted'",
-        Some(DeliveryStatus::Cancelled) => "d.status = 'cancelled'",
-        _ => "(:status IS NULL OR d.status = :status)",
+        None => ":status IS NULL",
+        // The index of those that failed has to be named to be used.
+        Some(DeliveryStatus::Exhausted | DeliveryStatus::Cancelled) => {
+            "d.status = :status AND d.status IN ('exhausted', 'cancelled')"
+        }
+        Some(_) => "d.status = :status",
     };
     // The one that the page before ended with may have been forgotten meanwhile; ids tell about as much as the order.
     let by_age = match query.before {
@@ -300,7 +302,7 @@ fn keyed(connection: &Connection, query: &DeliveryQuery) -> Result<Vec<(i64, Del
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE {by_subscription} AND {by_event} \
-         AND {by_age} AND {by_status} AND (:status IS NULL OR :status <> '') AND (:tenant IS NULL OR e.tenant = :tenant) ORDER BY d.key DESC LIMIT :limit"
+         AND {by_age} AND {by_status} AND (:tenant IS NULL OR e.tenant = :tenant) ORDER BY d.key DESC LIMIT :limit"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! {

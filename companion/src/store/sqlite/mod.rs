@@ -165,10 +165,6 @@ impl Sharing for SqliteStore {}
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn create_subscription(&self, subscription: Subscription, note: Note) -> Result<(), StoreError> {
-        self.create_subscription_within(usize::MAX, subscription, note).await
-    }
-
     async fn create_subscription_within(
         &self,
         most: usize,
